@@ -1,0 +1,78 @@
+"""What the engine says and is asked: requests, and the events of its streams. Plain values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from historyd.coverage import Span
+    from historyd.model.rows import RowKey
+    from historyd.model.series import SeriesId
+    from historyd.model.time_range import TimeRange
+    from historyd.model.wait import Wait
+
+
+@dataclass(frozen=True, slots=True)
+class EnsurePlan:
+    """What will be done: spans to fetch, pages, calls if none is repeated, bytes, least seconds by the quota."""
+
+    range: TimeRange
+    missing: tuple[TimeRange, ...]
+    page_count: int
+    call_count: int
+    byte_count: int
+    least_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureProgress:
+    """How far it is; counters never decrease. `page` is the last one completed since the message before."""
+
+    pages_done: int
+    rows_done: int
+    calls_done: int
+    remaining_s: float | None = None
+    page: TimeRange | None = None
+    wait: Wait | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureResult:
+    """What was done, and which spans of the range are still not covered."""
+
+    row_count: int
+    page_count: int
+    call_count: int
+    uncovered: tuple[Span, ...]
+    quarantined_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """Rows of `window`, or the `last` rows before its end; only those after `after`."""
+
+    series: SeriesId
+    window: TimeRange
+    last: int = 0
+    ensure: bool = False
+    require_complete: bool = False
+    after: RowKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStart:
+    """The first event of a read: the range as it was resolved."""
+
+    range: TimeRange
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSummary:
+    """The last event of a read. `complete`: no span of the range is MISSING or UNREACHABLE."""
+
+    row_count: int
+    closed_through: int
+    uncovered: tuple[Span, ...]
+    quarantined_count: int
+    complete: bool

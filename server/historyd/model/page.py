@@ -1,0 +1,61 @@
+"""Pages: fixed windows of a series' own grid, the unit of fetching, leasing and coverage growth.
+
+The layout (how many bars make a page, where the grid is anchored) is fixed in the store when a series is
+first written, so that all replicas meet on one grid whatever their venue tables say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from historyd.model.time_range import TimeRange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from historyd.model.timeframe import Grid, Timeframe
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a series of bars is cut into pages.
+
+    Attributes:
+        page_bars: bars in one page, at least 1.
+        anchor: open time of any one bar in microseconds; None for the timeframe's usual grid.
+    """
+
+    page_bars: int
+    anchor: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.page_bars < 1:
+            raise ValueError(f"a page must hold at least one bar, got {self.page_bars}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The pages of one series of bars."""
+
+    grid: Grid
+    page_bars: int
+
+    @classmethod
+    def of(cls, timeframe: Timeframe, layout: Layout) -> Pages:
+        """The pages of bars of this width under this layout."""
+        return cls(timeframe.grid(layout.anchor), layout.page_bars)
+
+    def at(self, number: int) -> TimeRange:
+        """The window of page `number`."""
+        first = number * self.page_bars
+        return TimeRange(self.grid.time_of(first), self.grid.time_of(first + self.page_bars))
+
+    def number_of(self, instant: int) -> int:
+        """The number of the page that `instant` belongs to."""
+        return self.grid.index_of(instant) // self.page_bars
+
+    def touching(self, window: TimeRange) -> Iterator[TimeRange]:
+        """The pages that share an instant with the window, ascending."""
+        for number in range(self.number_of(window.start), self.number_of(window.end - 1) + 1):
+            yield self.at(number)

@@ -1,0 +1,55 @@
+"""Rows: their Arrow schemas everywhere (source, store, wire), their keys, and those that were set aside.
+
+Bars are ordered by `ts`, unique by `ts`. Trades are ordered by (`ts`, `seq`), unique by (`ts`, `id`).
+A null is a value that the exchange did not give; NaN and infinity never get in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from historyd.model.series import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TS: Final = pa.field("ts", pa.timestamp("us", tz="UTC"), nullable=False)
+
+BARS: Final = pa.schema(
+    [_TS, *(pa.field(name, pa.float64()) for name in ("open", "high", "low", "close", "volume"))]
+)
+"""`ts` is the bar's open time."""
+
+TRADES: Final = pa.schema(
+    [
+        _TS,
+        pa.field("seq", pa.int32(), nullable=False),
+        pa.field("id", pa.string()),
+        pa.field("price", pa.float64()),
+        pa.field("amount", pa.float64()),
+        pa.field("side", pa.string()),
+    ]
+)
+"""`seq` is the ordinal of the trade within its `ts`, from 0; `side` is the taker's, `buy` or `sell`."""
+
+SCHEMAS: Final[Mapping[Kind, pa.Schema]] = {Kind.OHLCV: BARS, Kind.TRADES: TRADES}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RowKey:
+    """Identifies one row: its time in microseconds and, for trades, its ordinal within that time."""
+
+    ts: int
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A row that breaks a rule: its time (None if it has none), the rule broken, the row as text (JSON)."""
+
+    ts: int | None
+    reason: str
+    row: str

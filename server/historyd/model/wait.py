@@ -1,0 +1,34 @@
+"""What a fetch tells while it runs: that it calls, or what it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class WaitCause(StrEnum):
+    """Why no call is under way."""
+
+    QUOTA = "quota"
+    PENALTY = "penalty"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait until about `until` (microseconds, host clock); `detail` is the quota's key or the failure."""
+
+    cause: WaitCause
+    until: int
+    detail: str
+
+
+class Observer(Protocol):
+    """Is told what a fetch is doing. Must not block or raise."""
+
+    def waiting(self, wait: Wait) -> None:
+        """The next call has to wait."""
+
+    def calling(self) -> None:
+        """A call to the exchange is sent now."""

@@ -1,0 +1,52 @@
+"""The protocol of a limiter: the quota of one venue budget.
+
+A limiter promises that no sliding window of its limits holds more calls (or weight) than the limit allows, as
+long as no call is sent later than the margin after `acquire` returned. A caller books once and sleeps once. Callers
+are served in the order they came. A cancelled caller leaves nothing behind.
+A limiter never makes a call itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from historyd.model.wait import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one HTTP call costs, in the units that limits count.
+
+    Attributes:
+        calls: HTTP calls, 1 for one.
+        weight: in the venue's own unit of weight (ccxt's cost where the venue table names no other).
+        budget_ms: milliseconds of the venue's budget by ccxt's tables (cost x rateLimit).
+    """
+
+    calls: float = 1.0
+    weight: float = 1.0
+    budget_ms: float = 0.0
+
+
+class Limiter(Protocol):
+    """The quota of one venue budget, shared by all who hold its key."""
+
+    @property
+    def key(self) -> str:
+        """Names the budget."""
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """One of `max_concurrency` places for a call under way; held from before `acquire` until the reply."""
+
+    async def acquire(self, cost: Cost, observer: Observer) -> None:
+        """Returns when the call may be sent, at once. Tells the observer if it has to wait, and why."""
+
+    def penalise(self, seconds: float) -> None:
+        """The venue asked for a pause: nobody who holds the key is served for so long; the longest pause counts."""
+
+    def least_duration(self, cost: Cost, calls: int) -> float:
+        """Least seconds in which so many calls of this cost can be sent, from an unused quota."""

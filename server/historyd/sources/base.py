@@ -1,0 +1,86 @@
+"""The protocol of a source: where missing rows come from.
+
+A source promises:
+1. `fetch_bars` asks the venue for one window with as many calls as that takes (usually one) and returns what
+   it said, untouched but for the type: unordered, double, off-grid, senseless rows are the caller's to judge.
+   Rows outside the window are returned too, so that a venue that ignored the window can be told.
+2. An answer that has not the venue's shape raises BadAnswer; it is never an empty answer.
+3. Every HTTP call it makes is paid for at the exchange's limiter first, and told to the observer.
+4. Nothing is retried here: errors come out as HistoryErrors with `retry_after_s` where the venue gave one.
+5. Cancelling one caller never harms another.
+A source never stores anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from historyd.model.series import SeriesId
+    from historyd.model.time_range import TimeRange
+    from historyd.model.venue import Market, Origin, Venue
+    from historyd.model.wait import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the venue said for a window: raw rows in the kind's schema, asked at `asked_at` (microseconds)."""
+
+    rows: pa.RecordBatch
+    asked_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a failed call is made: `attempts` in total, the first pause `backoff_s`, doubling."""
+
+    attempts: int = 3
+    backoff_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Markets:
+    """The markets of an exchange by symbol, and the timeframes it serves, shortest first."""
+
+    markets: tuple[Market, ...]
+    timeframes: tuple[str, ...]
+
+
+class Source(Protocol):
+    """Where missing rows come from, for all exchanges it knows."""
+
+    def venue(self, exchange: str) -> Venue:
+        """What the exchange can do. No I/O. Raises UnknownExchange."""
+
+    def origin(self, exchange: str) -> Origin:
+        """Where its history comes from. No I/O. Raises UnknownExchange."""
+
+    def now(self, exchange: str) -> int:
+        """The exchange's clock in microseconds, never ahead of it; the host's before its first answer."""
+
+    def retry_policy(self, exchange: str) -> RetryPolicy:
+        """How often failed calls to this exchange are repeated."""
+
+    def least_duration(self, exchange: str, calls: int) -> float:
+        """Least seconds that the quota allows for so many calls for bars, if nobody else uses it."""
+
+    async def check(self, series: SeriesId) -> None:
+        """Raises UnknownExchange, UnknownSymbol or UnknownTimeframe if the exchange does not serve the series.
+
+        May load the exchange's markets, once.
+        """
+
+    async def fetch_bars(self, series: SeriesId, window: TimeRange, observer: Observer) -> Answer:
+        """Asks for the bars of a window of at most one page.
+
+        Raises ExchangeUnavailable, BadAnswer, RateLimited, VenueRefused, or what `check` raises.
+        """
+
+    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        """Open time of the first bar that the venue has of a series; None if it has no cheap way to tell."""
+
+    async def markets(self, exchange: str) -> Markets:
+        """All markets of an exchange, by symbol. Raises as `fetch_bars`."""

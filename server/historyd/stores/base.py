@@ -1,0 +1,102 @@
+"""The protocol of a store: where rows and coverage live.
+
+A store promises:
+1. `commit` makes rows and the fact that covers them durable and visible together; a fact is never ahead of its rows.
+2. Facts only add knowledge: committing one twice, late or out of order changes nothing that a newer answer
+   (greater `asked_at`) said. A newer answer replaces all of its range: rows it does not name are gone.
+3. Readers never block the writer, and nothing blocks the event loop.
+4. It holds the history of one origin per exchange and refuses another.
+5. Drivers' errors never leave it: StoreUnavailable, CorruptPage or OriginMismatch do.
+A store never asks an exchange for anything and knows no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    import pyarrow as pa
+
+    from historyd.coverage import Covered, Fact
+    from historyd.model.page import Layout
+    from historyd.model.rows import Quarantined, RowKey
+    from historyd.model.series import SeriesId
+    from historyd.model.time_range import TimeRange
+    from historyd.model.venue import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSeries:
+    """What a store holds of one series. `first` and `last` are row times, None if there are no rows."""
+
+    series: SeriesId
+    first: int | None
+    last: int | None
+    row_count: int
+    byte_count: int
+    covered: TimeRange | None
+
+
+class Store(Protocol):
+    """Where rows and coverage live. Opened and closed as an async context manager by its factory."""
+
+    @property
+    def uuid(self) -> str:
+        """Names this store for ever, wherever its files are moved."""
+
+    async def layout(self, series: SeriesId) -> Layout | None:
+        """How the series is cut into pages; None if it was never written."""
+
+    async def open_series(self, series: SeriesId, origin: Origin, layout: Layout) -> Layout:
+        """Makes ready to write a series; call it before its first commit.
+
+        The first caller fixes the layout for ever; later ones get that one back, whatever they ask for.
+        Raises OriginMismatch if the store holds this exchange's history from another origin.
+        """
+
+    async def commit(
+        self, series: SeriesId, fact: Fact, rows: pa.RecordBatch, quarantined: Sequence[Quarantined] = ()
+    ) -> None:
+        """Stores the rows of a range, its quarantined rows and the fact that covers it, all or nothing.
+
+        `rows` has the schema of the series' kind, is ordered and unique by key, lies inside `fact.range` and
+        has `fact.row_count` rows. Where a newer answer is stored already, that one stays.
+        """
+
+    async def coverage(self, series: SeriesId, window: TimeRange) -> list[Covered]:
+        """Maximal covered spans clipped to the window, ascending, each with its exact row count.
+
+        Costs as much as there are spans, not rows.
+        """
+
+    def read(
+        self, series: SeriesId, window: TimeRange, after: RowKey | None = None
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """Rows of the window in key order, only those after `after` if it is given.
+
+        Batches have all columns of the kind's schema, hold 1 to about 20,000 rows and at most about 1 MiB;
+        memory is bounded by a few of them, however slowly they are taken. Raises CorruptPage.
+        """
+
+    def read_last(self, series: SeriesId, count: int, before: int) -> AsyncIterator[pa.RecordBatch]:
+        """The last `count` rows before `before`, in ascending key order, batches as in `read`."""
+
+    async def quarantined_count(self, series: SeriesId, window: TimeRange) -> int:
+        """How many rows of the window were set aside."""
+
+    async def list_series(self, pattern: str, after: str, limit: int) -> list[StoredSeries]:
+        """Series whose id is greater than `after` and matches the pattern (`*`, `?`), by id, at most `limit`."""
+
+    async def forget(self, series: SeriesId, window: TimeRange | None = None) -> int:
+        """Removes rows, quarantine and facts of the window (all: the layout too) together; returns the rows removed."""
+
+
+class StoreFactory(Protocol):
+    """Opens a store for writing."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Store]:
+        """Opens it; raises StoreUnavailable if it cannot be opened, is newer than this code or has a writer."""

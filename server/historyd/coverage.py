@@ -131,6 +131,22 @@ def union(ranges: Iterable[TimeRange]) -> list[TimeRange]:
     return joined
 
 
+def disjoin(unreachable: Iterable[Unreachable]) -> list[Unreachable]:
+    """The same ranges, ascending and disjoint: where two overlap the earlier one's reason holds, neighbours of one
+    reason are joined.
+    """
+    joined: list[Unreachable] = []
+    for hit in sorted(unreachable, key=lambda hit: (hit.range.start, hit.range.end)):
+        last = joined[-1] if joined else None
+        if last is not None and last.reason == hit.reason and hit.range.start <= last.range.end:
+            joined[-1] = Unreachable(TimeRange(last.range.start, max(last.range.end, hit.range.end)), hit.reason)
+            continue
+        rest = between(max(hit.range.start, last.range.end), hit.range.end) if last is not None else hit.range
+        if rest is not None:
+            joined.append(Unreachable(rest, hit.reason))
+    return joined
+
+
 def tile(
     window: TimeRange,
     covered: Sequence[Covered],

@@ -80,9 +80,7 @@ class UnknownExchange(NotFound):
 
     def __init__(self, exchange: str, nearest: Iterable[str] = ()) -> None:
         names = list(nearest)
-        super().__init__(
-            f"no exchange {exchange!r}{_did_you_mean(names)}", exchange=exchange, nearest=",".join(names)
-        )
+        super().__init__(f"no exchange {exchange!r}{_did_you_mean(names)}", exchange=exchange, nearest=",".join(names))
 
 
 class UnknownSymbol(NotFound):
@@ -130,11 +128,8 @@ class NoSource(Refused):
 
     reason = "NO_SOURCE"
 
-    def __init__(self, exchange: str) -> None:
-        super().__init__(
-            f"rows are missing and this server has no source for {exchange!r}: install historyd[ccxt]",
-            exchange=exchange,
-        )
+    def __init__(self, exchange: str, what: str = "bars") -> None:
+        super().__init__(f"{what} of {exchange} are missing and this server cannot fetch them", exchange=exchange)
 
 
 class VenueRefused(Refused):

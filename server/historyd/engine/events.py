@@ -68,6 +68,11 @@ class ReadStart:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadWaiting:
+    """The next rows have to be fetched first: whatever is buffered should be sent on now."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadSummary:
     """The last event of a read. `complete`: no span of the range is MISSING or UNREACHABLE."""
 

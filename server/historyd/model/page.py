@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from historyd.model.time_range import TimeRange
+from historyd.model.time_range import MICROS_PER_MS, TimeRange
+from historyd.model.timeframe import FixedGrid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from historyd.model.timeframe import Grid, Timeframe
+    from historyd.model.series import SeriesId
+    from historyd.model.timeframe import Grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,17 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The pages of one series of bars."""
+    """The pages of one series."""
 
     grid: Grid
     page_bars: int
 
     @classmethod
-    def of(cls, timeframe: Timeframe, layout: Layout) -> Pages:
-        """The pages of bars of this width under this layout."""
-        return cls(timeframe.grid(layout.anchor), layout.page_bars)
+    def of(cls, series: SeriesId, layout: Layout) -> Pages:
+        """The pages of a series under this layout. The grid of trades is that of milliseconds."""
+        if series.timeframe is None:
+            return cls(FixedGrid(MICROS_PER_MS, 0), layout.page_bars)
+        return cls(series.timeframe.grid(layout.anchor), layout.page_bars)
 
     def at(self, number: int) -> TimeRange:
         """The window of page `number`."""

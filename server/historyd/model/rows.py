@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 _TS: Final = pa.field("ts", pa.timestamp("us", tz="UTC"), nullable=False)
 
-BARS: Final = pa.schema(
-    [_TS, *(pa.field(name, pa.float64()) for name in ("open", "high", "low", "close", "volume"))]
-)
+BARS: Final = pa.schema([_TS, *(pa.field(name, pa.float64()) for name in ("open", "high", "low", "close", "volume"))])
 """`ts` is the bar's open time."""
 
 TRADES: Final = pa.schema(
@@ -36,6 +34,13 @@ TRADES: Final = pa.schema(
 """`seq` is the ordinal of the trade within its `ts`, from 0; `side` is the taker's, `buy` or `sell`."""
 
 SCHEMAS: Final[Mapping[Kind, pa.Schema]] = {Kind.OHLCV: BARS, Kind.TRADES: TRADES}
+
+EMPTY: Final[Mapping[Kind, pa.RecordBatch]] = {
+    kind: pa.RecordBatch.from_pylist([], schema=schema) for kind, schema in SCHEMAS.items()
+}
+"""No rows."""
+BYTES_PER_ROW: Final[Mapping[Kind, int]] = {Kind.OHLCV: 48, Kind.TRADES: 60}
+"""What a row takes in the store, about; for estimates."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

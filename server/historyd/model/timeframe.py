@@ -8,6 +8,7 @@ and years are those of the calendar. Weeks begin on Monday unless the venue's an
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,18 +65,18 @@ class Timeframe:
         return MonthGrid(months, 0 if anchor is None else month_of(anchor))
 
 
-class Grid:
+class Grid(ABC):
     """Bars of one width, numbered. Subclasses give `time_of` and `index_of`."""
 
     __slots__ = ()
 
+    @abstractmethod
     def time_of(self, index: int) -> int:
         """When bar `index` opens, in microseconds."""
-        raise AssertionError(self)
 
+    @abstractmethod
     def index_of(self, instant: int) -> int:
         """The number of the bar that is open at `instant`."""
-        raise AssertionError(self)
 
     def floor(self, instant: int) -> int:
         """The last open time that is not after `instant`."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import pyarrow as pa
@@ -75,14 +75,14 @@ class Store(Protocol):
 
     def read(
         self, series: SeriesId, window: TimeRange, after: RowKey | None = None
-    ) -> AsyncIterator[pa.RecordBatch]:
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Rows of the window in key order, only those after `after` if it is given.
 
         Batches have all columns of the kind's schema, hold 1 to about 20,000 rows and at most about 1 MiB;
         memory is bounded by a few of them, however slowly they are taken. Raises CorruptPage.
         """
 
-    def read_last(self, series: SeriesId, count: int, before: int) -> AsyncIterator[pa.RecordBatch]:
+    def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
         """The last `count` rows before `before`, in ascending key order, batches as in `read`."""
 
     async def quarantined_count(self, series: SeriesId, window: TimeRange) -> int:

@@ -1,0 +1,199 @@
+"""Fetches pages: asks the source, judges the answer, commits it, in ascending order and a few at a time.
+
+`PageFetcher` does one page; all of its state is in the store, so it can die at any moment: what was committed is
+covered, what was not is asked for again. `Backfill` is one caller's walk over the pages of a plan; callers whose
+plans share pages share the fetches. A page whose answer says nothing about the window is remembered as unreachable
+for an hour (`Probes`), so that nobody asks in a loop.
+
+Never does: decide what is missing (planner.py does), or send rows to anybody (they are read from the store).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from historyd.coverage import Fact, Unreachable
+from historyd.errors import BadAnswer
+from historyd.model.time_range import MICROS_PER_S, TimeRange, between
+from historyd.planner import missing
+from historyd.quality import judge_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from historyd.engine.retrying import Retrying
+    from historyd.engine.singleflight import Flight, SingleFlight
+    from historyd.model.series import SeriesId
+    from historyd.model.timeframe import Grid
+    from historyd.model.wait import Wait
+    from historyd.quality import Verdict
+    from historyd.sources.base import Source
+    from historyd.stores.base import Store
+
+LOOKAHEAD: Final = 4
+"""Pages of one caller under way at once: enough to commit one while the next is asked for."""
+PROBE_TTL: Final = 3600 * MICROS_PER_S
+"""How long an unreachable window is not asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageJob:
+    """One window to ask for. `believed_since`: answers older than this do not count (a refresh)."""
+
+    series: SeriesId
+    window: TimeRange
+    grid: Grid
+    believed_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageOutcome:
+    """What came of a window: rows stored and set aside, calls made. 0 calls: somebody else had covered it."""
+
+    window: TimeRange
+    row_count: int = 0
+    call_count: int = 0
+    quarantined_count: int = 0
+
+
+class Probes:
+    """Windows that the venue was seen not to serve, for an hour each."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._seen: dict[SeriesId, list[tuple[int, Unreachable]]] = {}
+
+    def add(self, series: SeriesId, window: TimeRange, reason: str) -> None:
+        """Remembers that the venue did not serve the window now."""
+        self._seen.setdefault(series, []).append((self._clock(), Unreachable(window, reason)))
+
+    def of(self, series: SeriesId) -> list[Unreachable]:
+        """What is still remembered of a series."""
+        oldest = self._clock() - PROBE_TTL
+        fresh = [(seen_at, hit) for seen_at, hit in self._seen.get(series, ()) if seen_at >= oldest]
+        self._seen[series] = fresh
+        if not fresh:
+            del self._seen[series]
+        return [hit for _, hit in fresh]
+
+
+class PageFetcher:
+    """Asks for one page, judges the answer and commits it."""
+
+    def __init__(
+        self, store: Store, source: Source, probes: Probes, retrying: Retrying, clock: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._probes = probes
+        self._retrying = retrying
+        self._clock = clock
+
+    async def fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
+        """Covers the window of a job unless somebody has done so since it was planned.
+
+        Raises what the source raises once the retries are spent, or what the store raises.
+        """
+        if await self._is_covered(job):
+            return PageOutcome(job.window)
+        policy = self._source.retry_policy(job.series.exchange)
+        reply = await self._retrying.call(policy, flight, lambda: self._ask(job, flight))
+        if reply is None:
+            return PageOutcome(job.window, call_count=flight.call_count)
+        fact, verdict = reply
+        if verdict.ignored_window:
+            reason = f"{job.series.exchange} answered with bars of another time than the one asked for"
+            self._probes.add(job.series, fact.range, reason)
+            return PageOutcome(fact.range, call_count=flight.call_count)
+        await self._store.commit(job.series, fact, verdict.rows, verdict.quarantined)
+        return PageOutcome(fact.range, fact.row_count, flight.call_count, len(verdict.quarantined))
+
+    async def _is_covered(self, job: PageJob) -> bool:
+        covered = await self._store.coverage(job.series, job.window)
+        venue_now = self._source.now(job.series.exchange)
+        return not missing(covered, job.window, venue_now=venue_now, believed_since=job.believed_since)
+
+    async def _ask(self, job: PageJob, flight: Flight[PageOutcome]) -> tuple[Fact, Verdict] | None:
+        """Asks once; None if by the clock of this very answer nothing of the window had closed."""
+        exchange = job.series.exchange
+        venue = self._source.venue(exchange)
+        answer = await self._source.fetch_bars(job.series, job.window, flight)
+        # Only now is the exchange's clock known for sure: the plan may have been made by a host that runs ahead.
+        venue_asked_at = answer.asked_at + self._source.now(exchange) - self._clock()
+        closed_through = job.grid.floor(venue_asked_at - venue.bar_settle)
+        window = between(job.window.start, min(job.window.end, closed_through))
+        if window is None:
+            return None
+        verdict = judge_bars(answer.rows, window, job.grid, later_is_empty=venue.later_is_empty)
+        if not verdict.believable:
+            raise BadAnswer(
+                f"{exchange} answered {window} with {len(verdict.quarantined)} senseless rows beside "
+                f"{verdict.rows.num_rows} good ones (first: {verdict.quarantined[0].reason})",
+                exchange=exchange,
+                page=str(window),
+            )
+        return Fact(window, answer.asked_at, verdict.rows.num_rows), verdict
+
+
+class Backfill:
+    """One caller's walk over windows, in ascending order, with up to `LOOKAHEAD` of them under way.
+
+    A context manager: leaving it leaves all pages under way, which stops those that nobody else waits for.
+    """
+
+    def __init__(self, flights: SingleFlight[PageOutcome], fetcher: PageFetcher, jobs: Iterator[PageJob]) -> None:
+        self._flights = flights
+        self._fetcher = fetcher
+        self._jobs = jobs
+        self._under_way: deque[tuple[PageJob, Flight[PageOutcome]]] = deque()
+        self._calls_landed = 0
+
+    def __enter__(self) -> Self:
+        self._board()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        while self._under_way:
+            self._flights.leave(self._under_way.popleft()[1])
+
+    @property
+    def first(self) -> TimeRange | None:
+        """The first window that is not done; None when all are."""
+        return self._under_way[0][0].window if self._under_way else None
+
+    @property
+    def wait(self) -> Wait | None:
+        """What the first window under way waits for."""
+        return self._under_way[0][1].wait if self._under_way else None
+
+    @property
+    def call_count(self) -> int:
+        """Calls made so far for the windows done and under way."""
+        return self._calls_landed + sum(flight.call_count for _, flight in self._under_way)
+
+    async def next(self, timeout_s: float | None = None) -> PageOutcome | None:
+        """The outcome of the first window, None if it is not there after `timeout_s`. Raises its error."""
+        _, flight = self._under_way[0]
+        try:
+            async with asyncio.timeout(timeout_s):
+                await flight.landed.wait()
+        except TimeoutError:
+            return None
+        self._under_way.popleft()
+        self._flights.leave(flight)
+        self._calls_landed += flight.call_count
+        outcome = flight.outcome()
+        self._board()
+        return outcome
+
+    def _board(self) -> None:
+        while len(self._under_way) < LOOKAHEAD and (job := next(self._jobs, None)) is not None:
+            key = (job.series, job.window.start)
+            flight = self._flights.join(key, partial(self._fetcher.fetch, job))
+            self._under_way.append((job, flight))

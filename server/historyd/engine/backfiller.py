@@ -1,0 +1,181 @@
+"""The part of the engine that knows the source: what can be asked for now, what is missing, and who fetches it.
+
+Owns the tasks that fetch pages and open series. Promises: one fetch per page and one opening per series at a time,
+however many callers want it; when it is closed, what is on the wire is waited for within a bound, and no task is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+from historyd.coverage import disjoin
+from historyd.engine.backfill import Backfill, PageFetcher, PageJob, PageOutcome, Probes
+from historyd.engine.opening import Opener
+from historyd.engine.retrying import Retrying
+from historyd.engine.singleflight import SingleFlight
+from historyd.errors import NoSource
+from historyd.model.page import Layout, Pages
+from historyd.model.time_range import EARLIEST, TimeRange
+from historyd.model.venue import Venue
+from historyd.planner import Horizon, Plan, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from historyd.coverage import Unreachable
+    from historyd.model.series import SeriesId
+    from historyd.sources.base import Markets, Source
+    from historyd.stores.base import Store
+
+LANDING_S: Final = 10.0
+"""How long calls on the wire are waited for when the engine closes."""
+_LISTING_PAGES: Final = 2
+"""A gap before all that is known is worth asking for the first bar if it has more pages than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of a series can be asked for at one moment, by the exchange's clock and the venue's table."""
+
+    series: SeriesId
+    pages: Pages
+    horizon: Horizon
+    venue_now: int
+    unreachable: tuple[Unreachable, ...]
+
+
+class Backfiller:
+    """Knows what is missing and has it fetched. An async context manager."""
+
+    def __init__(
+        self, store: Store, source: Source | None, clock: Callable[[], int], sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._clock = clock
+        self._retrying = Retrying(clock, sleep)
+        self._probes = Probes(clock)
+        self._opened: set[SeriesId] = set()
+        self._tasks = asyncio.TaskGroup()
+        self._page_flights = SingleFlight[PageOutcome](self._tasks)
+        self._open_flights = SingleFlight[Layout](self._tasks)
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.drain()
+        with contextlib.suppress(TimeoutError):  # which has cancelled what was still on the wire
+            async with asyncio.timeout(LANDING_S):
+                await self._tasks.__aexit__(None, None, None)
+
+    def drain(self) -> None:
+        """No page is begun from now on: callers get ShuttingDown at their next page boundary."""
+        self._page_flights.close()
+        self._open_flights.close()
+
+    @property
+    def under_way(self) -> int:
+        """Pages being fetched and series being opened."""
+        return len(self._page_flights) + len(self._open_flights)
+
+    async def markets(self, exchange: str) -> Markets:
+        """All markets of an exchange. Raises NoSource, or what the source raises."""
+        return await self._need_source(exchange).markets(exchange)
+
+    async def view(self, series: SeriesId) -> View:
+        """What of the series can be asked for now. Asks the exchange for nothing. Raises UnknownExchange."""
+        source = self._source
+        venue = source.venue(series.exchange) if source else Venue(series.exchange)
+        venue_now = source.now(series.exchange) if source else self._clock()
+        pages = Pages.of(series, await self._store.layout(series) or _usual_layout(venue, series))
+        horizon = Horizon.of(venue, series, pages.grid, venue_now)
+        unreachable = disjoin([*horizon.unreachable(venue, series), *self._probes.of(series)])
+        return View(series, pages, horizon, venue_now, tuple(unreachable))
+
+    async def plan(self, view: View, window: TimeRange, believed_since: int | None = None) -> Plan:
+        """What is missing of the window; a refresh (`believed_since`) also believes no older probe."""
+        covered = await self._store.coverage(view.series, window)
+        return plan(
+            covered,
+            window,
+            view.pages,
+            view.horizon,
+            venue_now=view.venue_now,
+            believed_since=believed_since,
+            unreachable=view.unreachable if believed_since is None else (),
+        )
+
+    async def prepare(
+        self, series: SeriesId, window: TimeRange, believed_since: int | None = None
+    ) -> tuple[View, Plan]:
+        """Plans a window and, if anything is missing, makes the series ready to be written.
+
+        Raises NoSource, or what the source or the store raises.
+        """
+        view = await self.view(series)
+        missing = await self.plan(view, window, believed_since)
+        if not missing.gaps:
+            return view, missing
+        opener = self._opener(series)
+        if series not in self._opened:
+            await self._open(series, opener.open)
+            self._opened.add(series)
+            view = await self.view(series)
+            missing = await self.plan(view, window, believed_since)
+        if await self._begins_in_the_dark(series, missing):
+            await self._open(series, opener.learn_listing)
+            missing = await self.plan(view, window, believed_since)
+        return view, missing
+
+    def walk(self, view: View, missing: Plan, believed_since: int | None = None) -> Backfill:
+        """Fetches the windows of a plan; see Backfill."""
+        source = self._need_source(view.series.exchange)
+        fetcher = PageFetcher(self._store, source, self._probes, self._retrying, self._clock)
+        grid = view.pages.grid
+        jobs = (PageJob(view.series, window, grid, believed_since) for window in missing.windows())
+        return Backfill(self._page_flights, fetcher, jobs)
+
+    def least_duration_s(self, exchange: str, calls: int) -> float:
+        """Least seconds that the quota allows for so many calls; 0 without a source."""
+        return self._source.least_duration(exchange, calls) if self._source else 0.0
+
+    async def _open(self, series: SeriesId, job: Callable[..., Awaitable[Layout]]) -> None:
+        flight = self._open_flights.join((series, job.__name__), lambda flight: job(series, flight))
+        try:
+            await flight.landed.wait()
+        finally:
+            self._open_flights.leave(flight)
+        flight.outcome()
+
+    async def _begins_in_the_dark(self, series: SeriesId, missing: Plan) -> bool:
+        """Whether the first gap is long and nothing is known at or before its start: the listing may lie in it."""
+        if not missing.gaps:
+            return False
+        first = missing.gaps[0]
+        pages = missing.pages.number_of(first.end - 1) - missing.pages.number_of(first.start) + 1
+        if pages <= _LISTING_PAGES:
+            return False
+        return not await self._store.coverage(series, TimeRange(EARLIEST, first.start + 1))
+
+    def _opener(self, series: SeriesId) -> Opener:
+        source = self._need_source(series.exchange)
+        if series.timeframe is None:
+            raise NoSource(series.exchange, "trades")
+        return Opener(self._store, source, self._retrying, self._clock)
+
+    def _need_source(self, exchange: str) -> Source:
+        if self._source is None:
+            raise NoSource(exchange)
+        return self._source
+
+
+def _usual_layout(venue: Venue, series: SeriesId) -> Layout:
+    return Layout(venue.page_bars, venue.anchors.get(str(series.timeframe)))

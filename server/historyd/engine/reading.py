@@ -1,0 +1,141 @@
+"""Reads rows, fetching first what is missing if it was asked to: rows flow as soon as their page is covered.
+
+Order is always ascending. While the first missing page is fetched, the rows before it are sent and the pages after it
+are fetched ahead; a `ReadWaiting` says that the next rows are not there yet.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeAlias
+
+from historyd.coverage import State
+from historyd.engine.ensuring import uncovered
+from historyd.engine.events import ReadStart, ReadSummary, ReadWaiting
+from historyd.errors import Incomplete
+from historyd.model.time_range import EARLIEST, TimeRange, between
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    import pyarrow as pa
+
+    from historyd.coverage import Span
+    from historyd.engine.backfiller import Backfiller, View
+    from historyd.engine.events import ReadRequest
+    from historyd.model.series import SeriesId
+    from historyd.stores.base import Store
+
+ReadEvent: TypeAlias = "ReadStart | ReadWaiting | pa.RecordBatch | ReadSummary"
+
+
+async def read(backfiller: Backfiller, store: Store, request: ReadRequest) -> AsyncGenerator[ReadEvent, None]:
+    """Yields the resolved range, batches of rows in ascending order, and the summary; see HistoryEngine.read."""
+    view = await backfiller.view(request.series)
+    window, row_count = request.window, 0
+    rows = _last_rows(backfiller, store, request, view) if request.last else _range_rows(backfiller, store, request)
+    async with aclosing(rows) as events:
+        async for event in events:
+            if isinstance(event, ReadStart):
+                window = event.range
+            elif not isinstance(event, ReadWaiting):
+                row_count += event.num_rows
+            yield event
+    spans = await uncovered(backfiller, store, request.series, window)
+    _refuse_holes(request, spans)
+    set_aside = await store.quarantined_count(request.series, window)
+    yield ReadSummary(row_count, view.horizon.closed_through, spans, set_aside, complete=_first_hole(spans) is None)
+
+
+async def _range_rows(
+    backfiller: Backfiller, store: Store, request: ReadRequest
+) -> AsyncGenerator[ReadStart | ReadWaiting | pa.RecordBatch, None]:
+    """The rows of the range; with `ensure`, as their pages are covered."""
+    if request.require_complete:
+        _refuse_holes(request, await _known_holes(backfiller, store, request))
+    yield ReadStart(request.window)
+    async with aclosing(_readable(backfiller, request)) as steps:
+        async for step in steps:
+            if isinstance(step, ReadWaiting):
+                yield step
+                continue
+            async with aclosing(store.read(request.series, step, request.after)) as batches:
+                async for batch in batches:
+                    yield batch
+
+
+async def _readable(backfiller: Backfiller, request: ReadRequest) -> AsyncGenerator[TimeRange | ReadWaiting, None]:
+    """Tiles the range, ascending, with windows whose rows can be read now, fetching what is missing."""
+    cursor = request.window.start if request.after is None else max(request.window.start, request.after.ts)
+    end = request.window.end
+    wanted = between(cursor, end)
+    if wanted is None:
+        return
+    if request.ensure:
+        view, missing = await backfiller.prepare(request.series, wanted)
+        if missing.gaps:
+            with backfiller.walk(view, missing) as walk:
+                while walk.first is not None:
+                    ready = between(cursor, min(walk.first.start, end))
+                    if ready is not None:
+                        yield ready
+                        cursor = ready.end
+                    yield ReadWaiting()
+                    await walk.next()
+    rest = between(cursor, end)
+    if rest is not None:
+        yield rest
+
+
+async def _last_rows(
+    backfiller: Backfiller, store: Store, request: ReadRequest, view: View
+) -> AsyncGenerator[ReadStart | ReadWaiting | pa.RecordBatch, None]:
+    """The last rows before the range's end; with `ensure`, that many bar widths are made covered first."""
+    end = request.window.end
+    settled = min(end, view.horizon.closed_through)
+    widths = TimeRange(max(EARLIEST, view.pages.grid.back(settled, request.last)), settled)
+    if request.ensure:
+        await _cover(backfiller, request.series, widths)
+    if request.require_complete:
+        _refuse_holes(request, await uncovered(backfiller, store, request.series, widths))
+    started = False
+    async with aclosing(store.read_last(request.series, request.last, end)) as batches:
+        async for batch in batches:
+            if not started:
+                yield ReadStart(TimeRange(batch.column(0)[0].value, end))
+                started = True
+            yield batch
+    if not started:
+        yield ReadStart(TimeRange(widths.start, end))
+
+
+async def _cover(backfiller: Backfiller, series: SeriesId, window: TimeRange) -> None:
+    view, missing = await backfiller.prepare(series, window)
+    if missing.gaps:
+        with backfiller.walk(view, missing) as walk:
+            while walk.first is not None:
+                await walk.next()
+
+
+async def _known_holes(backfiller: Backfiller, store: Store, request: ReadRequest) -> Sequence[Span]:
+    """What is known beforehand to stay uncovered: with `ensure`, only what the venue cannot serve."""
+    spans = await uncovered(backfiller, store, request.series, request.window)
+    if not request.ensure:
+        return spans
+    return [span for span in spans if span.state is State.UNREACHABLE]
+
+
+def _first_hole(spans: Sequence[Span]) -> Span | None:
+    return next((span for span in spans if span.state is not State.PENDING), None)
+
+
+def _refuse_holes(request: ReadRequest, spans: Sequence[Span]) -> None:
+    """Raises Incomplete if completeness is required and a span is MISSING or UNREACHABLE."""
+    hole = _first_hole(spans)
+    if request.require_complete and hole is not None:
+        why = f": {hole.reason}" if hole.reason else ""
+        raise Incomplete(
+            f"{request.series} is {hole.state} in {hole.range}{why}",
+            series=str(request.series),
+            first_gap=str(hole.range),
+        )

@@ -1,0 +1,152 @@
+"""Judges the rows of an answer: which are good, which break a rule, whether the answer can be believed at all.
+
+Rules for a bar, in the order in which they are tried (the first one broken is the reason given):
+`no_timestamp`; `off_grid`: it does not open on the series' grid; `not_finite`: NaN or infinity; `price_not_positive`;
+`high_below_body`: high < max(open, close, low); `low_above_body`: low > min(open, close); `negative_volume`;
+`superseded`: a later row of the same answer has the same time and other values (an equal one is just dropped).
+A null is a value that the exchange did not give and breaks no rule.
+
+Rows outside the window that was asked for are not judged. If there are rows and all lie outside, the venue ignored
+the window: that says nothing about the window. If more than a tenth of the rows inside break a rule, none is believed.
+
+Pure: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from historyd.model.rows import BARS, Quarantined
+from historyd.model.timeframe import FixedGrid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from historyd.model.time_range import TimeRange
+    from historyd.model.timeframe import Grid
+
+MOST_BAD: Final = 0.1
+"""An answer of which a greater share breaks a rule is not believed."""
+
+_REASONS: Final = (
+    "no_timestamp",
+    "off_grid",
+    "not_finite",
+    "price_not_positive",
+    "high_below_body",
+    "low_above_body",
+    "negative_volume",
+    "superseded",
+)
+_GOOD: Final = -1
+_DOUBLE: Final = -2
+"""Neither good nor bad: an equal row follows, and that one is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer is worth.
+
+    Attributes:
+        rows: the good rows of the window in `BARS`' schema, ordered and unique by `ts`.
+        quarantined: the rows of the window that break a rule.
+        ignored_window: there were rows, and all lay outside of the window.
+    """
+
+    rows: pa.RecordBatch
+    quarantined: tuple[Quarantined, ...] = ()
+    ignored_window: bool = False
+
+    @property
+    def believable(self) -> bool:
+        """Whether at most a tenth of the rows break a rule."""
+        good, bad = int(self.rows.num_rows), len(self.quarantined)
+        return bad <= MOST_BAD * (bad + good)
+
+
+def judge_bars(rows: pa.RecordBatch, window: TimeRange, grid: Grid, *, later_is_empty: bool = False) -> Verdict:
+    """Judges the raw rows (schema `BARS`, but `ts` may be null) that answered a question for `window`.
+
+    `later_is_empty`: the venue answers with the first rows at or after the window's start, so that rows which
+    are all later than the window mean that it is empty, not that the venue ignored it.
+    """
+    stamps = rows.column(0).cast(pa.int64())
+    stamped = stamps.is_valid().to_numpy(zero_copy_only=False)
+    times = stamps.fill_null(-1).to_numpy()
+    inside = stamped & (times >= window.start) & (times < window.end)
+    judged = np.flatnonzero(inside | ~stamped)
+    order = judged[np.argsort(times[judged], kind="stable")]
+    chosen = rows.take(pa.array(order, pa.int64()))
+    codes = _judge(times[order], stamped[order], chosen, grid)
+    good = chosen.filter(pa.array(codes == _GOOD))
+    return Verdict(
+        pa.RecordBatch.from_arrays(good.columns, schema=BARS),
+        tuple(_set_aside(chosen, int(at), _REASONS[codes[at]]) for at in np.flatnonzero(codes >= 0)),
+        ignored_window=_ignored(times[stamped], window, later_is_empty=later_is_empty),
+    )
+
+
+def _ignored(times: NDArray[np.int64], window: TimeRange, *, later_is_empty: bool) -> bool:
+    later = times >= window.end
+    outside = later | (times < window.start)
+    return bool(len(times) and outside.all() and not (later_is_empty and later.all()))
+
+
+def _values(rows: pa.RecordBatch) -> NDArray[np.float64]:
+    """Open, high, low, close, volume as float64[5, n]; a null becomes NaN."""
+    return np.stack([column.to_numpy(zero_copy_only=False) for column in rows.columns[1:]])
+
+
+def _judge(times: NDArray[np.int64], stamped: NDArray[np.bool_], rows: pa.RecordBatch, grid: Grid) -> NDArray[np.int64]:
+    """The code of each row: `_GOOD`, `_DOUBLE` or the index of the first rule broken. Rows are in time order."""
+    values = _values(rows)
+    opens, highs, lows, closes, volumes = values
+    # Comparisons with NaN are false, so what the exchange did not give breaks no rule.
+    broken = [
+        ~stamped,
+        ~_on_grid(times, grid),
+        np.isinf(values).any(axis=0) | _has_nan(rows, values),
+        (values[:4] <= 0).any(axis=0),
+        (highs < opens) | (highs < closes) | (highs < lows),
+        (lows > opens) | (lows > closes),
+        volumes < 0,
+    ]
+    codes = np.select(broken, range(len(broken)), default=_GOOD).astype(np.int64)
+    return _drop_doubles(times, values, codes)
+
+
+def _has_nan(rows: pa.RecordBatch, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where a value is NaN and not null, which look alike in `values`."""
+    nan = np.isnan(values)
+    if nan.any():
+        given = np.stack([column.is_valid().to_numpy(zero_copy_only=False) for column in rows.columns[1:]])
+        nan &= given
+    return np.asarray(nan.any(axis=0))
+
+
+def _on_grid(times: NDArray[np.int64], grid: Grid) -> NDArray[np.bool_]:
+    if isinstance(grid, FixedGrid):
+        return np.asarray((times - grid.anchor) % grid.width == 0)
+    return np.fromiter((grid.floor(int(time)) == time for time in times), np.bool_, len(times))
+
+
+def _drop_doubles(times: NDArray[np.int64], values: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of good rows with one time the last is kept; an equal one before it is dropped, another one superseded."""
+    good = np.flatnonzero(codes == _GOOD)
+    for pair in np.flatnonzero(times[good[:-1]] == times[good[1:]]):
+        earlier, later = good[pair], good[pair + 1]
+        equal = np.array_equal(values[:, earlier], values[:, later], equal_nan=True)
+        codes[earlier] = _DOUBLE if equal else _REASONS.index("superseded")
+    return codes
+
+
+def _set_aside(rows: pa.RecordBatch, at: int, reason: str) -> Quarantined:
+    row: dict[str, Any] = rows.slice(at, 1).to_pylist()[0]
+    stamp = rows.column(0).cast(pa.int64())[at].as_py()
+    row["ts"] = stamp
+    return Quarantined(stamp, reason, json.dumps(row))

@@ -132,8 +132,9 @@ def union(ranges: Iterable[TimeRange]) -> list[TimeRange]:
 
 
 def disjoin(unreachable: Iterable[Unreachable]) -> list[Unreachable]:
-    """The same ranges, ascending and disjoint: where two overlap the earlier one's reason holds, neighbours of one
-    reason are joined.
+    """The same ranges, ascending and disjoint.
+
+    Where two overlap the earlier one's reason holds; neighbours of one reason are joined.
     """
     joined: list[Unreachable] = []
     for hit in sorted(unreachable, key=lambda hit: (hit.range.start, hit.range.end)):

@@ -11,35 +11,12 @@ from hypothesis import strategies as st
 from historyd.model.time_range import LATEST, MICROS_PER_DAY, from_datetime, iso
 from historyd.model.timeframe import Timeframe, month_of
 
+# fmt: off
 CCXT_TIMEFRAMES = [
-    "1s",
-    "5s",
-    "10s",
-    "15s",
-    "30s",
-    "1m",
-    "3m",
-    "5m",
-    "15m",
-    "30m",
-    "1h",
-    "2h",
-    "3h",
-    "4h",
-    "6h",
-    "8h",
-    "12h",
-    "1d",
-    "2d",
-    "3d",
-    "5d",
-    "1w",
-    "2w",
-    "1M",
-    "3M",
-    "6M",
-    "1y",
+    "1s", "5s", "10s", "15s", "30s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h",
+    "1d", "2d", "3d", "5d", "1w", "2w", "1M", "3M", "6M", "1y",
 ]
+# fmt: on
 TIMEFRAMES = st.sampled_from(CCXT_TIMEFRAMES).map(Timeframe.parse)
 INSTANTS = st.integers(0, LATEST)
 ANCHORS = st.none() | st.integers(0, 10 * 365 * MICROS_PER_DAY)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from historyd.stores.embedded import open_embedded
 
 from historyd.coverage import State
 from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult, ReadRequest, ReadStart, ReadSummary
@@ -27,6 +26,7 @@ from historyd.errors import (
 from historyd.model.rows import BARS, RowKey
 from historyd.model.series import SeriesId
 from historyd.model.time_range import MICROS_PER_DAY, MICROS_PER_S, TimeRange
+from historyd.stores.embedded import open_embedded
 from tests.scripted import MINUTE, START_OF_2024, ScriptedSource, VirtualClock, bars_at
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class House:
         self.source = source
         self.clock = clock
 
-    async def ensure(self, window: TimeRange, series: SeriesId = SERIES, **options: bool) -> list[Any]:
+    async def ensure(self, window: TimeRange, series: SeriesId = SERIES, **options: Any) -> list[Any]:
         return [event async for event in self.engine.ensure(series, window, **options)]
 
     async def result(self, window: TimeRange, **options: bool) -> EnsureResult:
@@ -73,8 +73,8 @@ async def house(path: Path, clock: VirtualClock | None = None, **venue: Any) -> 
         HistoryEngine(store, source, clock=clock, sleep=clock.sleep) as engine,
     ):
         yield House(engine, source, clock)
-        assert engine.under_way == 0
-        assert source.on_the_wire == 0
+    assert engine.under_way == 0
+    assert source.on_the_wire == 0
 
 
 def minutes(start: int, end: int) -> TimeRange:
@@ -148,7 +148,7 @@ async def test_the_exchanges_clock_decides_what_has_closed(tmp_path: Path) -> No
             h.source.skew = -5 * MINUTE
             return await fetch(*args)
 
-        h.source.fetch_bars = fetch_and_tell  # type: ignore[method-assign]
+        h.source.fetch_bars = fetch_and_tell  # type: ignore[method-assign, assignment]
         await h.result(minutes(0, 30))
         assert (await h.states(minutes(0, 30))) == [(State.COVERED, 25), (State.PENDING, 0)]
 
@@ -158,7 +158,7 @@ async def test_a_range_that_begins_years_before_the_listing_costs_a_handful_of_c
         window = TimeRange(0, START_OF_2024 - 9 * MICROS_PER_DAY)
         result = await h.result(window)
         assert result.call_count + h.source.listing_calls <= 20
-        assert result.row_count == 1440
+        assert 1440 <= result.row_count < 1540, "a day of bars, to the end of its last page"
         spans = await h.engine.coverage(SERIES, window)
         assert [span.state for span in spans] == [State.COVERED] * 2
         assert spans[0].row_count == 0
@@ -180,15 +180,15 @@ async def test_an_outage_is_confirmed_empty_and_not_asked_again(tmp_path: Path) 
 
 async def test_an_empty_page_asked_within_a_day_is_asked_once_more(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
-        h.source.holes = [minutes(-200, -100)]
-        window = minutes(-200, -100)
-        await h.result(window)
-        assert (await h.result(window)).call_count == 0
+        page = minutes(-220, -120)
+        h.source.holes = [page]
+        await h.result(page)
+        assert (await h.result(page)).call_count == 0
         h.clock.now += MICROS_PER_DAY
         h.source.holes = []
-        assert (await h.result(window)).row_count >= 100
-        assert (await h.read(window))[0].equals(expected(window))
-        assert (await h.result(window)).call_count == 0
+        assert (await h.result(page)).row_count == 100
+        assert (await h.read(page))[0].equals(expected(page))
+        assert (await h.result(page)).call_count == 0
 
 
 async def test_a_refresh_asks_again_and_rows_that_are_gone_are_gone(tmp_path: Path) -> None:

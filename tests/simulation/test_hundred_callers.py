@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from historyd.stores.embedded import open_embedded
 
 from historyd.engine.events import EnsureResult, ReadRequest, ReadSummary
 from historyd.engine.history import HistoryEngine
 from historyd.model.page import Layout, Pages
 from historyd.model.rows import BARS
-from historyd.model.time_range import TimeRange
-from historyd.sources.base import Answer
+from historyd.stores.embedded import open_embedded
 from tests.integration.test_engine import NOW, SERIES, expected, minutes
 from tests.scripted import ScriptedSource, VirtualClock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from historyd.model.time_range import TimeRange
+    from historyd.sources.base import Answer
 
 CALLERS = 100
 PAGE_BARS = 50

@@ -73,14 +73,14 @@ class Probes:
         """Remembers that the venue did not serve the window now."""
         self._seen.setdefault(series, []).append((self._clock(), Unreachable(window, reason)))
 
-    def of(self, series: SeriesId) -> list[Unreachable]:
-        """What is still remembered of a series."""
+    def of(self, series: SeriesId, believed_since: int | None = None) -> list[Unreachable]:
+        """What is still remembered of a series, of that only what was seen since `believed_since`."""
         oldest = self._clock() - PROBE_TTL
         fresh = [(seen_at, hit) for seen_at, hit in self._seen.get(series, ()) if seen_at >= oldest]
         self._seen[series] = fresh
         if not fresh:
             del self._seen[series]
-        return [hit for _, hit in fresh]
+        return [hit for seen_at, hit in fresh if believed_since is None or seen_at >= believed_since]
 
 
 class PageFetcher:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from historyd.coverage import disjoin
@@ -90,18 +90,21 @@ class Backfiller:
         """All markets of an exchange. Raises NoSource, or what the source raises."""
         return await self._need_source(exchange).markets(exchange)
 
-    async def view(self, series: SeriesId) -> View:
-        """What of the series can be asked for now. Asks the exchange for nothing. Raises UnknownExchange."""
+    async def view(self, series: SeriesId, believed_since: int | None = None) -> View:
+        """What of the series can be asked for now; a refresh (`believed_since`) believes no older probe.
+
+        Asks the exchange for nothing. Raises UnknownExchange.
+        """
         source = self._source
         venue = source.venue(series.exchange) if source else Venue(series.exchange)
         venue_now = source.now(series.exchange) if source else self._clock()
         pages = Pages.of(series, await self._store.layout(series) or _usual_layout(venue, series))
         horizon = Horizon.of(venue, series, pages.grid, venue_now)
-        unreachable = disjoin([*horizon.unreachable(venue, series), *self._probes.of(series)])
+        unreachable = disjoin([*horizon.unreachable(venue, series), *self._probes.of(series, believed_since)])
         return View(series, pages, horizon, venue_now, tuple(unreachable))
 
     async def plan(self, view: View, window: TimeRange, believed_since: int | None = None) -> Plan:
-        """What is missing of the window; a refresh (`believed_since`) also believes no older probe."""
+        """What is missing of the window; a refresh (`believed_since`) believes no older answer."""
         covered = await self._store.coverage(view.series, window)
         return plan(
             covered,
@@ -110,8 +113,16 @@ class Backfiller:
             view.horizon,
             venue_now=view.venue_now,
             believed_since=believed_since,
-            unreachable=view.unreachable if believed_since is None else (),
+            unreachable=view.unreachable,
         )
+
+    async def plan_again(
+        self, view: View, window: TimeRange, believed_since: int | None = None
+    ) -> tuple[View, Plan]:
+        """What is still missing of the window, by the horizon of before but with what was learned since."""
+        now = await self.view(view.series, believed_since)
+        view = replace(view, unreachable=now.unreachable)
+        return view, await self.plan(view, window, believed_since)
 
     async def prepare(
         self, series: SeriesId, window: TimeRange, believed_since: int | None = None
@@ -120,7 +131,7 @@ class Backfiller:
 
         Raises NoSource, or what the source or the store raises.
         """
-        view = await self.view(series)
+        view = await self.view(series, believed_since)
         missing = await self.plan(view, window, believed_since)
         if not missing.gaps:
             return view, missing
@@ -128,7 +139,7 @@ class Backfiller:
         if series not in self._opened:
             await self._open(series, opener.open)
             self._opened.add(series)
-            view = await self.view(series)
+            view = await self.view(series, believed_since)
             missing = await self.plan(view, window, believed_since)
         if await self._begins_in_the_dark(series, missing):
             await self._open(series, opener.learn_listing)

@@ -50,7 +50,7 @@ async def ensure(
             while walk.first is not None:
                 yield tally.progress(await walk.next(TICK_S), walk)
             tally.end_walk(walk)
-        missing = await backfiller.plan(view, window, believed_since)
+        view, missing = await backfiller.plan_again(view, window, believed_since)
     spans = await uncovered(backfiller, store, series, window)
     yield EnsureResult(tally.rows, tally.pages, tally.calls, spans, tally.quarantined)
 

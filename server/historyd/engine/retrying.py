@@ -40,6 +40,9 @@ class Retrying:
             until = self._clock() + int(state.upcoming_sleep * MICROS_PER_S)
             observer.waiting(Wait(WaitCause.RETRY, until, str(_error(state))))
 
+        async def once() -> T:  # tenacity awaits only what it can tell is a coroutine function
+            return await ask()
+
         attempts = AsyncRetrying(
             stop=stop_after_attempt(policy.attempts),
             retry=retry_if_exception(_mendable),
@@ -48,7 +51,7 @@ class Retrying:
             sleep=self._sleep,
             reraise=True,
         )
-        return await attempts(ask)
+        return await attempts(once)
 
 
 def _mendable(error: BaseException) -> bool:

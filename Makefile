@@ -1,24 +1,59 @@
 # The commands of the house. `make demo` and `make test` are the README's.
-# uv is used if it is there, else brought from PyPI into .tools.
+# Needs Python 3.11 or newer with pip. uv is used if it is there, else brought from PyPI into .tools.
 .DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
 TOOLS := $(CURDIR)/.tools
-UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
-RUN := $(UV) run --frozen
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(TOOLS)/bin/uv)
+RUN := $(UV) run --frozen --quiet
+GRPCURL := $(TOOLS)/bin/grpcurl
+GRPCURL_MODULE := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+NAME ?= read
 export GRPC_VERBOSITY ?= ERROR
-PROTOS := $(wildcard proto/markethistory/v1/*.proto)
 
 help: ## Shows this list.
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-$(TOOLS)/bin/uv:
-	python3 -m venv $(TOOLS)
-	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv
+demo: $(UV) ## Fills a month of bars from a small exchange on this machine, and reads it back.
+	@$(RUN) --no-dev --extra ccxt historyd demo
+
+test: lint $(GRPCURL) ## Everything that CI runs: lint, then every test.
+	@echo "== tests"
+	@$(RUN) -m pytest -W error -n auto -q
+
+lint: install ## Style, format and types.
+	@echo "== lint"
+	@$(RUN) ruff check --quiet .
+	@$(RUN) ruff format --check --quiet . || { echo "Not formatted as the house does: $(UV) run ruff format"; exit 1; }
+	@$(RUN) mypy --no-error-summary
+
+generate: install ## Generates the Python code of the contract from proto/.
+	@$(RUN) python proto/generate.py clients/python
+
+bench: install ## Runs one benchmark: make bench NAME=read (the others: ls benchmarks).
+	@$(RUN) python -m benchmarks $(NAME)
 
 install: $(UV) ## Installs everything that tests and benchmarks need.
-	$(UV) sync --frozen --quiet
+	@echo "== install"
+	@$(UV) sync --frozen --quiet
 
-generate: install ## Generates the Python code of the contract.
-	$(RUN) python -m grpc_tools.protoc --proto_path=proto --python_out=clients/python --grpc_python_out=clients/python \
-	  --mypy_out=clients/python --mypy_grpc_out=clients/python $(PROTOS)
+clean: ## Removes all that these commands have made.
+	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install generate
+# Into a folder of its own, so that neither the system's Python nor its missing venv module matters.
+$(TOOLS)/bin/uv:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed as python3; this is $$(python3 --version 2>&1)."; exit 1; }
+	@echo "== uv, from PyPI into .tools"
+	@python3 -m pip install --quiet --disable-pip-version-check --target $(TOOLS) 'uv==0.13.9' || \
+	  { echo "pip could not install uv. Without pip: apt install python3-pip; or install uv yourself:" \
+	         "https://docs.astral.sh/uv"; exit 1; }
+
+$(GRPCURL):
+	@if command -v go >/dev/null 2>&1; then \
+	  echo "== grpcurl, built from its Go module into .tools (once, some minutes)"; \
+	  GOBIN=$(TOOLS)/bin GOFLAGS=-mod=mod go install $(GRPCURL_MODULE); \
+	elif [ -n "$$CI" ]; then echo "CI needs Go: the tests drive the server with grpcurl."; exit 1; \
+	else echo "No Go here: the tests that drive the server with grpcurl will be skipped."; fi
+
+.PHONY: help demo test lint generate bench install clean

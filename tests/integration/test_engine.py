@@ -48,7 +48,7 @@ class House:
     async def ensure(self, window: TimeRange, series: SeriesId = SERIES, **options: Any) -> list[Any]:
         return [event async for event in self.engine.ensure(series, window, **options)]
 
-    async def result(self, window: TimeRange, **options: bool) -> EnsureResult:
+    async def result(self, window: TimeRange, **options: Any) -> EnsureResult:
         result = (await self.ensure(window, **options))[-1]
         assert isinstance(result, EnsureResult)
         return result

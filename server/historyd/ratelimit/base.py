@@ -1,8 +1,8 @@
 """The protocol of a limiter: the quota of one venue budget.
 
 A limiter promises that no sliding window of its limits holds more calls (or weight) than the limit allows, as
-long as no call is sent later than the margin after `acquire` returned. A caller books once and sleeps once. Callers
-are served in the order they came. A cancelled caller leaves nothing behind.
+long as no call is sent later than half of the limit's margin (budget.py) after `acquire` returned. A caller
+books once and sleeps once. Callers are served in the order they came. A cancelled caller leaves nothing behind.
 A limiter never makes a call itself.
 """
 
@@ -43,10 +43,16 @@ class Limiter(Protocol):
         """One of `max_concurrency` places for a call under way; held from before `acquire` until the reply."""
 
     async def acquire(self, cost: Cost, observer: Observer) -> None:
-        """Returns when the call may be sent, at once. Tells the observer if it has to wait, and why."""
+        """Returns when the call may be sent, at once. Tells the observer if it has to wait, and why.
 
-    def penalise(self, seconds: float) -> None:
-        """The venue asked for a pause: nobody who holds the key is served for so long; the longest pause counts."""
+        Raises RateLimited, with the seconds left, while the venue has asked for a pause of more than a minute.
+        """
+
+    def penalise(self, seconds: float | None) -> None:
+        """The venue asked for a pause: nobody who holds the key is served for so long; the longest pause counts.
+
+        None: it named no time (a 429 without Retry-After), the configured penalty counts.
+        """
 
     def least_duration(self, cost: Cost, calls: int) -> float:
         """Least seconds in which so many calls of this cost can be sent, from an unused quota."""

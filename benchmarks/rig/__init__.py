@@ -1,0 +1,1 @@
+"""What benchmarks share: rows, processes, paired rounds, and the peers to compare with."""

@@ -1,0 +1,299 @@
+"""The client for asyncio programs, the twin of client.py.
+
+    async with markethistory.aio.connect() as history:
+        table = await history.read("ohlcv:binance:BTC/USDT:1m", "2024-01-01", "2024-02-01")
+
+Promises as client.py; cancelling a task cancels its call at the server. Never does: block the event loop, but for
+the decoding of a chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+import grpc
+import pyarrow as pa
+
+from markethistory import requests
+from markethistory.client import READ_RANGE
+from markethistory.convert import market_of, series_of, spans_of
+from markethistory.ensuring import EnsureSession
+from markethistory.errors import MarketHistoryError
+from markethistory.reading import ReadSession
+from markethistory.retry import RetryPolicy
+from markethistory.status import error_of, pause_after
+from markethistory.v1 import history_service_pb2 as pb
+from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
+from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, ReadSummary, StoredSeries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from types import TracebackType
+
+    from markethistory.ensuring import EnsureEvent, ProgressCallback
+    from markethistory.requests import ReadOptions
+    from markethistory.times import Moment
+
+
+def connect(target: str = requests.DEFAULT_TARGET, *, retry: RetryPolicy | None = None) -> AsyncClient:
+    """A client of the server at `target` (`host:port`), for the running event loop. Nothing is sent yet.
+
+    Raises RuntimeError if no event loop is running.
+    """
+    asyncio.get_running_loop()
+    return AsyncClient(grpc.aio.insecure_channel(target, options=requests.CHANNEL_OPTIONS), retry=retry)
+
+
+class AsyncClient:
+    """Asks one server; a context manager that owns its channel.
+
+    Every method raises a MarketHistoryError for what goes wrong at the server or on the way, ValueError or TypeError
+    for arguments that cannot be right; `asyncio.timeout` bounds a call. Times are aware datetimes, dates (midnight UTC)
+    or ISO 8601 strings; ranges are half-open, an absent end is now.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, retry: RetryPolicy | None = None) -> None:
+        self._channel = channel
+        self._stub = HistoryServiceStub(channel)
+        self._read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
+            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
+        )
+        self._retry = retry or RetryPolicy()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the channel; calls under way fail."""
+        await self._channel.close()
+
+    async def read(
+        self,
+        series: str,
+        start: Moment,
+        end: Moment | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> pa.Table:
+        """The rows of `[start, end)` as a table, in key order.
+
+        Args:
+            series: such as `ohlcv:binance:BTC/USDT:1m`.
+            start: first instant, inclusive.
+            end: first instant after the range; now if absent.
+            options: `columns`, `ensure`, `require_complete`, `compression`; see ReadOptions.
+
+        Returns:
+            Bars: `ts` timestamp[us, UTC], `open`, `high`, `low`, `close`, `volume` float64. The schema's metadata
+            has the summary as JSON under `markethistory`.
+        """
+        return await self._table(requests.read_request(series, start, end, options))
+
+    async def last(
+        self,
+        series: str,
+        count: int,
+        *,
+        end: Moment | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> pa.Table:
+        """The last `count` rows before `end` (now if absent), ascending; else as `read`."""
+        return await self._table(requests.last_request(series, count, end, options))
+
+    def read_batches(
+        self,
+        series: str,
+        start: Moment,
+        end: Moment | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> AsyncBatchStream:
+        """The rows of `[start, end)` as they come, in bounded memory; else as `read`.
+
+        If the stream breaks for good, what was taken from it is incomplete: iteration raises.
+        """
+        request = requests.read_request(series, start, end, options)
+        return AsyncBatchStream(self._read_range, request, self._retry)
+
+    async def plan(
+        self,
+        series: str,
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        refresh: bool = False,
+    ) -> EnsurePlan:
+        """What `ensure` would do. Nothing is fetched."""
+        session = EnsureSession(
+            requests.ensure_request(series, start, end, refresh=refresh, plan_only=True), self._retry
+        )
+        await self._run_ensure(session, None)
+        assert session.plan is not None
+        return session.plan
+
+    async def ensure(
+        self,
+        series: str,
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        refresh: bool = False,
+        on_progress: ProgressCallback | None = None,
+    ) -> EnsureResult:
+        """Makes `[start, end)` covered and says what that took; `refresh` asks again for what is covered already.
+
+        `on_progress` is called with the EnsurePlan, then with an EnsureProgress at least once a second.
+        """
+        session = EnsureSession(requests.ensure_request(series, start, end, refresh=refresh), self._retry)
+        await self._run_ensure(session, on_progress)
+        assert session.result is not None
+        return session.result
+
+    async def coverage(
+        self,
+        series: str,
+        start: Moment | None = None,
+        end: Moment | None = None,
+    ) -> list[CoverageSpan]:
+        """Spans that tile `[start, end)`, ascending, without holes or overlaps. Never asks the exchange.
+
+        Default: all of time up to now.
+        """
+        request = requests.coverage_request(series, start, end)
+        return list(spans_of((await _unary(self._stub.Coverage, request)).spans))
+
+    async def series(self, pattern: str = "") -> list[StoredSeries]:
+        """The series stored whose id matches `pattern` (`*` any text, `?` one character; default all), by id."""
+        request = pb.ListSeriesRequest(pattern=pattern, page_size=requests.PAGE_SIZE)
+        found: list[StoredSeries] = []
+        while True:
+            page = await _unary(self._stub.ListSeries, request)
+            found.extend(map(series_of, page.series))
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    async def markets(self, exchange: str, pattern: str = "") -> Markets:
+        """The markets of an exchange whose symbol matches `pattern`, and its timeframes. May ask the exchange."""
+        request = pb.ListMarketsRequest(exchange=exchange, pattern=pattern, page_size=requests.PAGE_SIZE)
+        found: list[Market] = []
+        while True:
+            page = await _unary(self._stub.ListMarkets, request)
+            found.extend(map(market_of, page.markets))
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return Markets(tuple(found), tuple(page.timeframes))
+
+    async def _table(self, request: pb.ReadRangeRequest) -> pa.Table:
+        stream = AsyncBatchStream(self._read_range, request, self._retry, warn=False)
+        batches = [batch async for batch in stream]
+        summary, schema = stream.summary, stream.schema
+        requests.warn_if_incomplete(request.series, summary, stacklevel=3)
+        table = pa.Table.from_batches(batches, schema)
+        return table.replace_schema_metadata(requests.summary_metadata(request.series, summary))
+
+    async def _run_ensure(self, session: EnsureSession, on_progress: ProgressCallback | None) -> None:
+        async with aclosing(self._ensure_events(session)) as events:
+            async for event in events:
+                if on_progress is not None:
+                    on_progress(event)
+
+    async def _ensure_events(self, session: EnsureSession) -> AsyncGenerator[EnsureEvent, None]:
+        while not session.done:
+            call = self._stub.EnsureRange(session.request())
+            try:
+                async for message in call:
+                    for item in session.receive(message):
+                        yield item
+                session.finish()
+            except (grpc.RpcError, MarketHistoryError) as failure:
+                if not session.done:
+                    await asyncio.sleep(pause_after(session, failure))
+            finally:
+                call.cancel()
+
+
+class AsyncBatchStream:
+    """Record batches of a read, in key order, as they come; an iterator and a context manager.
+
+    Leaving it early cancels the read. When it is exhausted, `summary` tells how the read ended.
+    """
+
+    def __init__(
+        self,
+        read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes],
+        request: pb.ReadRangeRequest,
+        policy: RetryPolicy,
+        *,
+        warn: bool = True,
+    ) -> None:
+        self._read_range = read_range
+        self._series = request.series
+        self._session = ReadSession(request, policy)
+        self._warn = warn
+        self._batches = self._run()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> pa.RecordBatch:
+        try:
+            return await anext(self._batches)
+        except StopAsyncIteration:
+            if self._warn and self._session.summary is not None:
+                self._warn = False
+                requests.warn_if_incomplete(self._series, self._session.summary, stacklevel=2)
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancels the read if it is under way."""
+        await self._batches.aclose()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The rows' schema. Raises RuntimeError before the first batch was taken."""
+        if self._session.schema is None:
+            raise RuntimeError("the schema comes with the first batch")
+        return self._session.schema
+
+    @property
+    def summary(self) -> ReadSummary:
+        """How the read ended. Raises RuntimeError before the stream is exhausted."""
+        if self._session.summary is None:
+            raise RuntimeError("the summary comes at the end of the stream")
+        return self._session.summary
+
+    async def _run(self) -> AsyncGenerator[pa.RecordBatch, None]:
+        session = self._session
+        while not session.done:
+            call = self._read_range(session.request())
+            try:
+                async for message in call:
+                    for item in session.receive(message):
+                        yield item
+                session.finish()
+            except (grpc.RpcError, MarketHistoryError) as failure:
+                if not session.done:
+                    await asyncio.sleep(pause_after(session, failure))
+            finally:
+                call.cancel()
+
+
+async def _unary(method: grpc.aio.UnaryUnaryMultiCallable[Any, Any], request: object) -> Any:
+    try:
+        return await method(request)
+    except grpc.RpcError as failure:
+        raise error_of(failure) from failure

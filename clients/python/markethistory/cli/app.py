@@ -1,0 +1,137 @@
+"""The commands and their options; what they do is in the modules beside.
+
+Promises: a fault is one line on standard error that says what was wrong and what to do, never a traceback; tables and
+JSON go to standard output, progress and questions to standard error.
+"""
+
+# Typer reads the annotations when it runs, so they are not deferred here.
+from typing import Annotated
+
+import typer
+
+from markethistory.cli.running import EXIT_CODES, faults_told
+from markethistory.cli.targets import check_output
+
+app = typer.Typer(
+    name="markethistory",
+    help="Asks a historyd server for market history.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_WHEN = "an ISO 8601 time with offset or Z, a date (midnight UTC), or a span such as 7d, 12h, 30m before now"
+
+SeriesIds = Annotated[list[str], typer.Argument(metavar="SERIES...", help="Such as ohlcv:binance:BTC/USDT:1m.")]
+Server = Annotated[str, typer.Option(envvar="MARKETHISTORY_SERVER", metavar="HOST:PORT", help="The server.")]
+Start = Annotated[str | None, typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}.")]
+End = Annotated[str | None, typer.Option("--end", "-e", metavar="WHEN", help="First instant after; default now.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Series at once.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: one JSON document a line, no colour.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before more than 1,000 calls to exchanges.")]
+
+_SERVER = "127.0.0.1:50051"
+
+
+@app.command()
+def coverage(
+    series: SeriesIds,
+    *,
+    start: Start = None,
+    end: End = None,
+    jobs: Jobs = 4,
+    as_json: AsJson = False,
+    server: Server = _SERVER,
+) -> None:
+    """Shows what is known of series: covered, pending, unreachable, missing. Asks no exchange."""
+    with faults_told(server):
+        from markethistory.cli.asking import show_coverage  # noqa: PLC0415 -- gRPC and Arrow take time --help need not
+
+        show_coverage(server, series, start, end, jobs=jobs, as_json=as_json)
+
+
+@app.command()
+def ensure(
+    series: SeriesIds,
+    *,
+    start: Start,
+    end: End = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask again for what is covered.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be fetched, and stop.")] = False,
+    yes: Yes = False,
+    jobs: Jobs = 4,
+    as_json: AsJson = False,
+    server: Server = _SERVER,
+) -> None:
+    """Makes ranges covered: fetches what the server does not have."""
+    with faults_told(server):
+        from markethistory.cli.ensuring import Ensuring  # noqa: PLC0415
+
+        work = Ensuring(server, series, start, end, refresh=refresh, jobs=jobs, as_json=as_json)
+        if plan:
+            work.show_plans()
+        else:
+            work.run(yes=yes)
+
+
+@app.command()
+def read(
+    series: SeriesIds,
+    *,
+    start: Start = None,
+    end: End = None,
+    last: Annotated[int | None, typer.Option("--last", "-n", min=1, help="The last N rows before --end.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            callback=check_output,
+            help="Write to FILE.parquet, .csv or .arrow; {} in it stands for the series. '-' is CSV to standard output.",
+        ),
+    ] = None,
+    columns: Annotated[str | None, typer.Option(help="Comma-separated; ts always comes. Default: all.")] = None,
+    stored_only: Annotated[bool, typer.Option("--stored-only", help="Fetch nothing from the exchange.")] = False,
+    require_complete: Annotated[bool, typer.Option("--require-complete", help="Fail if a span cannot be had.")] = False,
+    yes: Yes = False,
+    jobs: Jobs = 4,
+    as_json: AsJson = False,
+    server: Server = _SERVER,
+) -> None:
+    """Reads rows, fetching first what is missing: a short look at them, or all of them into files."""
+    with faults_told(server):
+        from markethistory.cli.reading import ReadChoice, Reading  # noqa: PLC0415
+
+        choice = ReadChoice(start, end, last, output, columns, stored_only, require_complete)
+        Reading(server, series, choice, jobs=jobs, as_json=as_json).run(yes=yes)
+
+
+@app.command(name="series")
+def list_series(
+    pattern: Annotated[str, typer.Argument(help="* is any text, ? one character.")] = "*",
+    *,
+    as_json: AsJson = False,
+    server: Server = _SERVER,
+) -> None:
+    """Lists the series stored."""
+    with faults_told(server):
+        from markethistory.cli.asking import show_series  # noqa: PLC0415
+
+        show_series(server, pattern, as_json=as_json)
+
+
+@app.command()
+def markets(
+    exchange: Annotated[str, typer.Argument(help="CCXT id, lower case, such as binance.")],
+    pattern: Annotated[str, typer.Argument(help="* is any text, ? one character, such as 'BTC/*'.")] = "*",
+    *,
+    as_json: AsJson = False,
+    server: Server = _SERVER,
+) -> None:
+    """Lists the markets and timeframes of an exchange."""
+    with faults_told(server):
+        from markethistory.cli.asking import show_markets  # noqa: PLC0415
+
+        show_markets(server, exchange, pattern, as_json=as_json)

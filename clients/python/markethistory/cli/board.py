@@ -1,0 +1,105 @@
+"""What is shown on a terminal: progress bars on standard error, tables on standard output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from markethistory.values import EnsurePlan, EnsureProgress, Wait, WaitCause, iso
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from markethistory.ensuring import EnsureEvent
+
+
+class Board:
+    """Progress bars, one for each series; silent if `quiet` or if standard error is no terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[told]}"),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def watch_ensure(self, series: str) -> Callable[[EnsureEvent], None]:
+        """A bar for an ensure; give it the events."""
+        task = self._add(series)
+
+        def show(event: EnsureEvent) -> None:
+            if isinstance(event, EnsurePlan):
+                self._progress.update(task, total=event.page_count, told=f"{event.call_count:,} calls to make")
+            else:
+                self._progress.update(task, completed=event.pages_done, told=_told(event))
+
+        return show
+
+    def watch_read(self, series: str) -> Callable[[int], None]:
+        """A bar for a read, whose end is not known; give it the rows so far."""
+        task = self._add(series)
+        return lambda rows: self._progress.update(task, told=f"{rows:,} rows read")
+
+    def _add(self, series: str) -> TaskID:
+        return self._progress.add_task(series, total=None, told="")
+
+
+def table(title: str, columns: dict[str, str], rows: Iterable[Iterable[Any]]) -> None:
+    """Prints a table; `columns` maps headings to `left` or `right`."""
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    for heading, side in columns.items():
+        shown.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*map(_cell, row))
+    Console().print(shown)
+
+
+def duration(span: timedelta) -> str:
+    """`1:02:03`, or `2 days, 1:02:03`."""
+    return str(span).partition(".")[0]
+
+
+def moment(when: datetime | None) -> str:
+    """ISO 8601, empty for None."""
+    return "" if when is None else iso(when)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
+
+
+def _told(event: EnsureProgress) -> str:
+    parts = [f"{event.rows_done:,} rows", f"{event.calls_done:,} calls"]
+    if event.remaining is not None:
+        parts.append(f"{duration(event.remaining)} left")
+    if event.wait is not None:
+        parts.append(_waits(event.wait))
+    return " · ".join(parts)
+
+
+def _waits(wait: Wait) -> str:
+    until = wait.until.astimezone().strftime("%H:%M:%S")
+    if wait.cause is WaitCause.QUOTA:
+        return f"waiting for quota until {until}"
+    if wait.cause is WaitCause.PENALTY:
+        return f"the exchange asked for a pause until {until}"
+    return f"trying again at {until}: {wait.detail}"

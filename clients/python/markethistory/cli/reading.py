@@ -1,0 +1,158 @@
+"""`read`: fetches what is missing with progress bars, then shows the rows or writes them to files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from markethistory.cli.board import Board, moment, table
+from markethistory.cli.documents import plain, say, say_error
+from markethistory.cli.ensuring import Ensuring, has_holes
+from markethistory.cli.fanout import fan_out, tell_errors
+from markethistory.cli.moments import window
+from markethistory.cli.running import ExitCode, WrongUsage, complain, run
+from markethistory.cli.sinks import FileSink, Preview, Sink, StdoutSink
+from markethistory.cli.targets import STDOUT, files_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from markethistory.aio import AsyncBatchStream, AsyncClient
+    from markethistory.cli.fanout import Outcome
+    from markethistory.requests import ReadOptions
+    from markethistory.values import ReadSummary
+
+
+@dataclass(frozen=True, slots=True)
+class ReadChoice:
+    """What was typed."""
+
+    start: str | None
+    end: str | None
+    last: int | None
+    output: str | None
+    columns: str | None
+    stored_only: bool
+    require_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What became of one series: how the read ended, and where its rows are."""
+
+    summary: ReadSummary
+    preview: Preview | None
+    file: Path | None
+
+
+class Reading:
+    """One run of `read`."""
+
+    def __init__(
+        self, server: str, series: Sequence[str], choice: ReadChoice, *, jobs: int, as_json: bool
+    ) -> None:
+        if (choice.start is None) == (choice.last is None):
+            raise WrongUsage("give one of --start and --last")
+        if choice.output == STDOUT and (as_json or len(series) > 1):
+            raise WrongUsage("-o - takes one series, and no --json")
+        self._files = files_of(series, choice.output) if choice.output not in {None, STDOUT} else {}
+        self._start, self._end = window(choice.start, choice.end)
+        self._server = server
+        self._series = series
+        self._choice = choice
+        self._jobs = jobs
+        self._json = as_json
+
+    def run(self, *, yes: bool) -> None:
+        """Fetches, reads, and tells how it went."""
+        choice = self._choice
+        if choice.last is None and not choice.stored_only:
+            fetching = Ensuring(
+                self._server, self._series, choice.start, choice.end, jobs=self._jobs, as_json=self._json
+            )
+            # A series that fails here fails again below, and is told about once.
+            fetching.fetch(yes=yes)
+        outcomes = run(self._read_all())
+        for outcome in outcomes:
+            self._tell(outcome)
+        code = tell_errors(self._server, outcomes)
+        holes = any(outcome.value is not None and not outcome.value.summary.complete for outcome in outcomes)
+        if code or holes:
+            raise typer.Exit(code or ExitCode.INCOMPLETE)
+
+    async def _read_all(self) -> list[Outcome[Got]]:
+        with Board(quiet=self._json) as board:
+
+            async def read(history: AsyncClient, name: str) -> Got:
+                shown = board.watch_read(name)
+                sink = self._sink(name)
+                rows = 0
+                try:
+                    async with self._stream(history, name) as stream:
+                        async for batch in stream:
+                            sink.write(batch)
+                            rows += batch.num_rows
+                            shown(rows)
+                    sink.finish(stream.schema)
+                finally:
+                    sink.discard()
+                return Got(stream.summary, sink if isinstance(sink, Preview) else None, self._files.get(name))
+
+            return await fan_out(self._server, self._series, self._jobs, read)
+
+    def _stream(self, history: AsyncClient, name: str) -> AsyncBatchStream:
+        choice = self._choice
+        options: ReadOptions = {
+            "columns": choice.columns.split(",") if choice.columns is not None else None,
+            "ensure": not choice.stored_only,
+            "require_complete": choice.require_complete,
+        }
+        if choice.last is not None:
+            return history.last_batches(name, choice.last, end=self._end, **options)
+        assert self._start is not None
+        return history.read_batches(name, self._start, self._end, **options)
+
+    def _sink(self, name: str) -> Sink:
+        if name in self._files:
+            return FileSink(self._files[name])
+        return StdoutSink() if self._choice.output == STDOUT else Preview()
+
+    def _tell(self, outcome: Outcome[Got]) -> None:
+        got = outcome.value
+        if self._json:
+            if outcome.error is not None:
+                say_error(outcome.series, outcome.error)
+            elif got is not None:
+                rows = {} if got.preview is None else {"head": got.preview.head, "tail": got.preview.tail}
+                say(series=outcome.series, **plain(got.summary), **_file(got), **rows)
+            return
+        if got is None:
+            return
+        if got.preview is not None:
+            _show(outcome.series, got.preview)
+        elif got.file is not None:
+            typer.echo(f"{got.file}: {got.summary.row_count:,} rows")
+        if has_holes(got.summary.uncovered):
+            complain(f"{outcome.series}: " + "; ".join(map(str, got.summary.holes)))
+
+
+def _file(got: Got) -> dict[str, Any]:
+    return {} if got.file is None else {"file": str(got.file)}
+
+
+def _show(series: str, preview: Preview) -> None:
+    rows = [*preview.head, *preview.tail]
+    names = list(rows[0]) if rows else ["ts"]
+    columns = {name: "left" if name in {"ts", "id", "side"} else "right" for name in names}
+    shown = [_cells(row) for row in preview.head]
+    if preview.row_count > len(rows):
+        shown.append(["..."] * len(names))
+    shown += [_cells(row) for row in preview.tail]
+    table(f"{series}: {preview.row_count:,} rows", columns, shown)
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    return [moment(row["ts"]), *(f"{value:.10g}" if isinstance(value, float) else value for value in list(row.values())[1:])]

@@ -1,0 +1,5 @@
+"""`python -m historyd` is `historyd`."""
+
+from historyd.cli import main
+
+main()

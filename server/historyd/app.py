@@ -1,0 +1,138 @@
+"""The composition root: makes the parts, joins them, runs them until a signal. The only importer of everything.
+
+Promises: what is opened here is closed here, in the reverse order, whatever happens. A first SIGTERM or SIGINT drains
+within the configured bound, a second one stops at once; both end well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final, Self
+
+from historyd.config_errors import ConfigError
+from historyd.engine.history import HistoryEngine
+from historyd.observability.logging import log_to_stderr
+from historyd.ratelimit.options import RateLimiterOptions
+from historyd.ratelimit.process import BudgetConflict, ProcessLimiters
+from historyd.service.server import HistoryServer
+from historyd.sources.nearest import ccxt_ids, nearest_names
+from historyd.sources.options import ExchangeOptions
+from historyd.stores.embedded import open_embedded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from historyd.config import Config
+    from historyd.ratelimit.base import Limiter
+    from historyd.sources.base import Source
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@asynccontextmanager
+async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
+    """An engine on the configured store and exchanges; without ccxt it serves what is stored.
+
+    Raises ConfigError, or StoreUnavailable if the store cannot be opened.
+    """
+    check_exchanges(config)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_embedded(config.store.embedded.path))
+        source = await _open_source(config, stack)
+        yield await stack.enter_async_context(HistoryEngine(store, source))
+
+
+async def serve(config: Config) -> None:
+    """Serves until a signal; prints one line once it can be asked. Raises as `open_engine`, or CannotListen."""
+    log_to_stderr(config.log_level)
+    with _Signals() as signals:
+        async with open_engine(config) as engine, HistoryServer(engine, config.listen) as server:
+            print(f"historyd listening on {server.address}, store {config.store.embedded.path}", flush=True)  # noqa: T201 -- what a caller waits for
+            await signals.first.wait()
+            await _drain(server, config.drain_s, signals)
+
+
+def check_exchanges(config: Config) -> None:
+    """Raises ConfigError if an exchange is named that ccxt does not have, or two quotas share a key.
+
+    Without ccxt all names will do.
+    """
+    known = ccxt_ids()
+    limiters = ProcessLimiters()
+    for name, given in config.exchanges.items():
+        if known and name not in known:
+            near = nearest_names(name, known)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise ConfigError([f"exchanges.{name}: CCXT has no such exchange{hint}"])
+        try:
+            limiters.limiter(name, "", given.rate_limiter)
+        except BudgetConflict as error:
+            raise ConfigError([f"exchanges.{name}.rate_limiter: {error}"]) from None
+
+
+async def _open_source(config: Config, stack: AsyncExitStack) -> Source | None:
+    if find_spec("ccxt") is None:
+        return None
+    from historyd.sources.ccxt import CcxtSource  # noqa: PLC0415 -- ccxt is an extra
+
+    limiters = ProcessLimiters()
+    defaults = RateLimiterOptions()
+
+    def limiter_for(exchange: str, host_group: str) -> Limiter:
+        named = config.exchanges.get(exchange)
+        return limiters.limiter(exchange, host_group, named.rate_limiter if named is not None else defaults)
+
+    return await stack.enter_async_context(CcxtSource(limiter_for, dict(_exchange_options(config))))
+
+
+def _exchange_options(config: Config) -> Iterator[tuple[str, ExchangeOptions]]:
+    for name, given in config.exchanges.items():
+        yield (
+            name,
+            ExchangeOptions(
+                base_url=given.base_url,
+                ccxt=given.ccxt,
+                window_size=given.window_size,
+                max_retries=given.max_retries,
+                retry_backoff_s=given.retry_backoff_s,
+            ),
+        )
+
+
+class _Signals:
+    """Tells of the first and the second signal to stop, within its block."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._told)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in _SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _told(self) -> None:
+        if self.first.is_set():
+            self.second.set()
+        self.first.set()
+
+
+async def _drain(server: HistoryServer, bound_s: float, signals: _Signals) -> None:
+    """Drains until all calls have ended, the bound has passed, or a second signal comes."""
+    draining = asyncio.create_task(server.drain(bound_s))
+    impatient = asyncio.create_task(signals.second.wait())
+    try:
+        await asyncio.wait({draining, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        draining.cancel()
+        impatient.cancel()
+        await asyncio.wait({draining, impatient})
+    if not draining.cancelled():
+        draining.result()

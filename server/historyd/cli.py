@@ -1,0 +1,153 @@
+"""The command line of the server: `historyd serve | demo | check-config | du | forget`.
+
+Promises: a fault is one line that says what was wrong and what to do, on standard error, never a traceback; exit code 2
+for a wrong command line or configuration, 1 for anything else that failed, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from historyd.errors import HistoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from historyd.config import Config
+
+CONFIG_FAULT = 2
+"""Exit code for a wrong command line or configuration."""
+app = typer.Typer(
+    name="historyd",
+    help="One door to market history.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="HISTORYD_CONFIG", help="YAML file; none: defaults.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document for machines.")]
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT, port 0 for a free one.", show_default="127.0.0.1:50051")
+    ] = None,
+) -> None:
+    """Serves market history until SIGTERM or Ctrl-C."""
+    with _faults_told():
+        from historyd.app import serve as run  # noqa: PLC0415 -- gRPC and Arrow take time that --help need not wait for
+        from historyd.config import with_listen  # noqa: PLC0415
+
+        loaded = _load(config)
+        _run(run(with_listen(loaded, listen) if listen is not None else loaded))
+
+
+@app.command()
+def check_config(
+    file: Annotated[
+        Path | None, typer.Argument(envvar="HISTORYD_CONFIG", help="YAML file.", show_default=False)
+    ] = None,
+) -> None:
+    """Says whether a configuration is right, without starting anything."""
+    with _faults_told():
+        from historyd.app import check_exchanges  # noqa: PLC0415
+
+        loaded = _load(file)
+        check_exchanges(loaded)
+        typer.echo(f"ok: listens on {loaded.listen}, store {loaded.store.embedded.path}")
+
+
+@app.command()
+def du(config: ConfigFile = None, *, as_json: AsJson = False) -> None:
+    """Shows how much each stored series takes; the server may be running."""
+    with _faults_told():
+        from historyd.maintenance import measure, show  # noqa: PLC0415
+
+        report = _run(measure(_load(config).store.embedded.path))
+        if as_json:
+            typer.echo(json.dumps(report.to_json()))
+        else:
+            show(report)
+
+
+@app.command()
+def forget(
+    series: Annotated[str, typer.Argument(help="Series id, for example ohlcv:binance:BTC/USDT:1m")],
+    time_range: Annotated[
+        str | None, typer.Argument(metavar="[RANGE]", help="START/END in ISO 8601; default: all.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Removes rows and coverage of a series, or of a range of it; the server must not be running."""
+    with _faults_told():
+        from historyd.maintenance import forget as remove  # noqa: PLC0415
+        from historyd.maintenance import parse_target  # noqa: PLC0415
+
+        loaded = _load(config)
+        target = parse_target(series, time_range)
+        if not yes:
+            typer.confirm(f"Remove {target} from {loaded.store.embedded.path}?", abort=True)
+        removed = _run(remove(loaded.store.embedded.path, target))
+        typer.echo(f"removed {removed:,} rows")
+
+
+@app.command()
+def demo() -> None:
+    """Shows a first and a second ask for a month of bars, against an exchange of its own on this machine."""
+    with _faults_told():
+        from historyd.demo.tour import tour  # noqa: PLC0415
+
+        _run(tour())
+
+
+def main() -> None:
+    """The entry point."""
+    # What gRPC itself writes to standard error is told by our own errors and log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    app()
+
+
+def _load(path: Path | None) -> Config:
+    from historyd.config import load_config  # noqa: PLC0415
+
+    return load_config(path)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """Ends the process with one line for each fault that a user can mend."""
+    from historyd.config_errors import ConfigError  # noqa: PLC0415
+
+    try:
+        yield
+    except ConfigError as error:
+        _exit(CONFIG_FAULT, *error.faults)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (HistoryError, OSError) as error:
+        _exit(1, str(error))
+
+
+def _exit(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        sys.stderr.write(f"historyd: {line}\n")
+    raise typer.Exit(code)

@@ -1,0 +1,73 @@
+"""The events of a read -> the bytes of ReadRangeResponse messages, copied once.
+
+A message is the protobuf bytes of its small fields, the tag and length of `arrow_ipc`, and the Arrow buffers where
+they lie, joined in one go: any generated client reads it. Message n is sent when message n+1 is known to exist, so
+that a short read is a single message which has the range, the rows and the summary.
+Never does: hold more than one chunk of rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from historyd.arrow.ipc import Chunk, Chunker, encoder_for
+from historyd.engine.events import ReadStart, ReadSummary
+from historyd.service import convert
+from markethistory.v1 import history_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from historyd.engine.reading import ReadEvent
+    from historyd.model.time_range import TimeRange
+    from historyd.service.requests import Reading
+
+_ARROW_IPC_TAG: Final = bytes([pb.ReadRangeResponse.ARROW_IPC_FIELD_NUMBER << 3 | 2])
+"""Field number and wire type 2: a length and so many bytes."""
+
+
+async def frames(events: AsyncIterator[ReadEvent], reading: Reading) -> AsyncIterator[tuple[bytes, int]]:
+    """Yields each message and its row count. Rows that are there are sent before a wait for more."""
+    encoder = encoder_for(reading.request.series.kind, reading.columns, reading.compression)
+    chunker = Chunker(encoder, reading.max_chunk_bytes)
+    window: TimeRange | None = None
+    async for event in events:
+        if isinstance(event, pa.RecordBatch):
+            for chunk in chunker.add(event):
+                yield _frame(chunk, window), chunk.row_count
+                window = None
+        elif isinstance(event, ReadSummary):
+            last = chunker.finish()
+            yield _frame(last, window, event), last.row_count
+        elif isinstance(event, ReadStart):
+            window = event.range
+        else:
+            waiting = chunker.flush()
+            if waiting is not None or window is not None:
+                chunk = waiting or Chunk()
+                yield _frame(chunk, window), chunk.row_count
+                window = None
+
+
+def _frame(chunk: Chunk, window: TimeRange | None, summary: ReadSummary | None = None) -> bytes:
+    head = pb.ReadRangeResponse(
+        range=None if window is None else convert.time_range(window),
+        row_count=chunk.row_count,
+        last_key=None if chunk.last is None else convert.row_key(chunk.last),
+        summary=None if summary is None else convert.summary(summary),
+    ).SerializeToString()
+    if not chunk.byte_count:
+        return head
+    return b"".join((head, _ARROW_IPC_TAG, _varint(chunk.byte_count), *chunk.parts))
+
+
+def _varint(value: int) -> bytes:
+    """Protobuf's base-128 number: seven bits a byte, the lowest first."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,120 @@
+"""The RPCs of markethistory.v1.HistoryService, each a thin layer over the engine.
+
+A method reads its request, asks the engine, and answers in the contract's words. Errors, logging and cancelling are
+the business of `interceptors`; ReadRange writes bytes that `frames` has made ready.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from historyd.model.series import SeriesId
+from historyd.service import convert, paging, requests
+from historyd.service.frames import frames
+from historyd.service.interceptors import Call, CallCounter, stream, unary
+from markethistory.v1 import history_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from historyd.engine.history import HistoryEngine
+
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["HistoryService"].full_name
+"""The full name of the service."""
+
+
+class HistoryService:
+    """Answers the five RPCs for one engine."""
+
+    def __init__(self, engine: HistoryEngine) -> None:
+        self._engine = engine
+
+    async def coverage(self, request: pb.CoverageRequest, _: Call) -> pb.CoverageResponse:
+        """Tiles a window of a series with what is known."""
+        series = SeriesId.parse(request.series)
+        window = requests.coverage_window(request, self._engine.now())
+        return convert.coverage(await self._engine.coverage(series, window), window)
+
+    async def ensure_range(
+        self, request: pb.EnsureRangeRequest, write: Callable[[pb.EnsureRangeResponse], Awaitable[None]], _: Call
+    ) -> None:
+        """Makes a range covered, telling how far it is."""
+        series = SeriesId.parse(request.series)
+        window = requests.ensure_window(request, self._engine.now())
+        events = self._engine.ensure(series, window, refresh=request.refresh, plan_only=request.plan_only)
+        async with aclosing(events):
+            async for event in events:
+                await write(convert.ensure_event(event))
+
+    async def read_range(
+        self, request: pb.ReadRangeRequest, write: Callable[[bytes], Awaitable[None]], call: Call
+    ) -> None:
+        """Streams rows as Arrow, in messages that are serialised already."""
+        reading = requests.reading(request, self._engine.now())
+        events = self._engine.read(reading.request)
+        async with aclosing(events):
+            async for message, row_count in frames(events, reading):
+                await write(message)
+                call.rows += row_count
+
+    async def list_series(self, request: pb.ListSeriesRequest, call: Call) -> pb.ListSeriesResponse:
+        """A page of the series stored."""
+        pattern = requests.pattern(request.pattern)
+        size = requests.page_size(request.page_size)
+        after = paging.after_of(request.page_token, "series", pattern)
+        found = await self._engine.list_series(pattern, after, size + 1)
+        call.rows = min(size, len(found))
+        token = paging.page_token(str(found[size - 1].series), "series", pattern) if len(found) > size else ""
+        return pb.ListSeriesResponse(series=map(convert.stored_series, found[:size]), next_page_token=token)
+
+    async def list_markets(self, request: pb.ListMarketsRequest, call: Call) -> pb.ListMarketsResponse:
+        """A page of the markets of an exchange."""
+        exchange = requests.exchange_id(request.exchange)
+        pattern = requests.pattern(request.pattern)
+        size = requests.page_size(request.page_size)
+        after = paging.after_of(request.page_token, "markets", exchange, pattern)
+        known = await self._engine.markets(exchange)
+        matches = paging.matcher(pattern).fullmatch
+        found = [market for market in known.markets if market.symbol > after and matches(market.symbol)]
+        found.sort(key=lambda market: market.symbol)
+        call.rows = min(size, len(found))
+        token = paging.page_token(found[size - 1].symbol, "markets", exchange, pattern) if len(found) > size else ""
+        return pb.ListMarketsResponse(
+            markets=map(convert.market, found[:size]), timeframes=known.timeframes, next_page_token=token
+        )
+
+
+def handlers(engine: HistoryEngine, calls: CallCounter) -> grpc.GenericRpcHandler:
+    """The handlers of all RPCs, for a `grpc.aio` server. What ReadRange writes is serialised already."""
+    service = HistoryService(engine)
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Coverage": grpc.unary_unary_rpc_method_handler(
+            unary("Coverage", service.coverage, calls),
+            request_deserializer=pb.CoverageRequest.FromString,
+            response_serializer=pb.CoverageResponse.SerializeToString,
+        ),
+        "EnsureRange": grpc.unary_stream_rpc_method_handler(
+            stream("EnsureRange", service.ensure_range, calls),
+            request_deserializer=pb.EnsureRangeRequest.FromString,
+            response_serializer=pb.EnsureRangeResponse.SerializeToString,
+        ),
+        "ReadRange": grpc.unary_stream_rpc_method_handler(
+            stream("ReadRange", service.read_range, calls),
+            request_deserializer=pb.ReadRangeRequest.FromString,
+            response_serializer=None,
+        ),
+        "ListSeries": grpc.unary_unary_rpc_method_handler(
+            unary("ListSeries", service.list_series, calls),
+            request_deserializer=pb.ListSeriesRequest.FromString,
+            response_serializer=pb.ListSeriesResponse.SerializeToString,
+        ),
+        "ListMarkets": grpc.unary_unary_rpc_method_handler(
+            unary("ListMarkets", service.list_markets, calls),
+            request_deserializer=pb.ListMarketsRequest.FromString,
+            response_serializer=pb.ListMarketsResponse.SerializeToString,
+        ),
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, methods)

@@ -1,0 +1,81 @@
+"""A gRPC server around an engine: the history service, health and reflection, and a drain that has a bound.
+
+Promises: when `drain` returns no call is under way. During a drain health says NOT_SERVING, new calls are refused by
+gRPC, ensures end at their next page boundary (the engine's promise) and reads may finish until the bound; then what
+is left is cancelled. Never does: know the engine's store or source, or handle signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from historyd.service.history_service import SERVICE, handlers
+from historyd.service.interceptors import CallCounter
+from historyd.service.reflection import MemberAwarePool
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from historyd.engine.history import HistoryEngine
+
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
+    ("grpc.max_receive_message_length", 1 << 20),  # requests are small
+)
+
+
+class CannotListen(OSError):
+    """The address cannot be listened on; the message names it."""
+
+
+class HistoryServer:
+    """Listens while it is open, an async context manager; leaving it stops at once what is still under way."""
+
+    def __init__(self, engine: HistoryEngine, listen: str) -> None:
+        self._engine = engine
+        self._listen = listen
+        self._calls = CallCounter()
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self.address = listen
+        """`host:port`, with the real port once it is open."""
+
+    async def __aenter__(self) -> Self:
+        self._server.add_generic_rpc_handlers((handlers(self._engine, self._calls),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server, pool=MemberAwarePool())
+        try:
+            port = self._server.add_insecure_port(self._listen)
+        except RuntimeError:
+            raise CannotListen(f"cannot listen on {self._listen}: the address is taken or not ours") from None
+        self.address = f"{self._listen.rpartition(':')[0]}:{port}"
+        for name in ("", *names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.stop(None)
+
+    async def drain(self, bound_s: float) -> None:
+        """Takes no new call and returns when those under way have ended, cancelling them after `bound_s` seconds."""
+        await self._health.enter_graceful_shutdown()
+        self._engine.drain()
+        stopping = asyncio.create_task(self._server.stop(bound_s))
+        try:
+            # Health watchers never end by themselves, so it is our own calls that are waited for.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(bound_s):
+                    await self._calls.idle()
+        finally:
+            await self._server.stop(None)
+            await stopping

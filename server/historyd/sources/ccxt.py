@@ -1,0 +1,255 @@
+"""The CCXT source: fetches bars from any exchange that ccxt knows, through real `ccxt.async_support`.
+
+One long-lived ccxt instance per exchange, made when first needed (importing ccxt takes seconds, so that is done in
+a thread). How each HTTP call is paid for, believed and judged is in ccxt_exchange.py and ccxt_errors.py; what a
+venue can do is in venues.py.
+
+Promises those of sources/base.py. In particular nothing is retried here, and what cannot be read of a row becomes
+a null open time or a NaN (ccxt_rows.py), never a missing row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from historyd.errors import BadAnswer, UnknownExchange
+from historyd.model.time_range import MICROS_PER_MS, TimeRange
+from historyd.model.venue import Market, Origin
+from historyd.ratelimit.base import Cost
+from historyd.sources.base import Answer, Markets, RetryPolicy
+from historyd.sources.ccxt_exchange import Desk, Question, asking, is_sandbox, origin_host
+from historyd.sources.ccxt_rows import to_bars
+from historyd.sources.ccxt_session import Session
+from historyd.sources.clock import VenueClock
+from historyd.sources.nearest import ccxt_ids, nearest_names
+from historyd.sources.options import ExchangeOptions
+from historyd.sources.venues import MAIN_GROUP, UNKNOWN_VENUE, traits_of, venue_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from historyd.model.series import SeriesId
+    from historyd.model.venue import Venue
+    from historyd.model.wait import Observer, Wait
+    from historyd.ratelimit.base import Limiter
+
+_LOG: Final = logging.getLogger(__name__)
+_DEFAULTS: Final = ExchangeOptions()
+
+
+def _host_clock() -> int:
+    return time.time_ns() // 1000
+
+
+class _Unobserved:
+    """For calls that nobody watches."""
+
+    def waiting(self, wait: Wait) -> None:
+        pass
+
+    def calling(self) -> None:
+        pass
+
+
+class CcxtSource:
+    """All exchanges of the installed ccxt as a Source. An async context manager; its exit closes all connections.
+
+    Args:
+        limiter_for: the limiter of an exchange's host group (venues.py; MAIN_GROUP is the spot hosts').
+        exchanges: settings by ccxt id; an exchange not named has the defaults.
+        host_clock: microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        limiter_for: Callable[[str, str], Limiter],
+        exchanges: Mapping[str, ExchangeOptions] | None = None,
+        host_clock: Callable[[], int] = _host_clock,
+    ) -> None:
+        self._limiter_for = limiter_for
+        self._exchanges = dict(exchanges or {})
+        self._host_clock = host_clock
+        self._stack = AsyncExitStack()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._sessions: dict[str, Session] = {}
+        self._desks: dict[str, Desk] = {}
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for session in self._sessions.values():
+            session.cancel()
+        try:
+            async with asyncio.TaskGroup() as closing:
+                for session in self._sessions.values():
+                    closing.create_task(session.close())
+        finally:
+            await self._stack.__aexit__(None, None, None)
+
+    def venue(self, exchange: str) -> Venue:
+        """What the exchange can do. No I/O. Raises UnknownExchange."""
+        return venue_of(_known(exchange), self._options(exchange).window_size)
+
+    def origin(self, exchange: str) -> Origin:
+        """Where its history comes from. No I/O. Raises UnknownExchange."""
+        options = self._options(_known(exchange))
+        return Origin(origin_host(options, traits_of(exchange), exchange), is_sandbox(options))
+
+    def now(self, exchange: str) -> int:
+        """The exchange's clock in microseconds, never ahead of it; the host's before its first answer."""
+        return self._desk(exchange).clock.now()
+
+    def retry_policy(self, exchange: str) -> RetryPolicy:
+        """How often failed calls to this exchange are repeated."""
+        options = self._options(exchange)
+        return RetryPolicy(options.max_retries, options.retry_backoff_s)
+
+    def least_duration(self, exchange: str, calls: int) -> float:
+        """Least seconds that the quota allows for so many calls for bars, if nobody else uses it.
+
+        A call is priced as the last one was; before the first, by the venue table.
+        """
+        desk = self._desk(exchange)
+        limiter, budget_ms = desk.limiter_for(MAIN_GROUP), desk.traits.bar_budget_ms
+        return limiter.least_duration(desk.bar_cost or Cost(budget_ms=budget_ms), calls)
+
+    async def check(self, series: SeriesId) -> None:
+        """Raises UnknownExchange, UnknownSymbol or UnknownTimeframe if the exchange does not serve the series."""
+        session = self._session(series.exchange)
+        with asking(Question(_Unobserved(), series.symbol)):
+            if series.timeframe is not None:
+                await session.check_timeframe(series)
+            await session.market(series.symbol)
+
+    async def fetch_bars(self, series: SeriesId, window: TimeRange, observer: Observer) -> Answer:
+        """Asks for the bars of a window, with one call for each page of the venue that it spans.
+
+        The rows have the schema `ccxt_rows.RAW_BARS`. Raises as sources/base.py says.
+        """
+        session = self._session(series.exchange)
+        with asking(Question(observer, series.symbol, about_bars=True)) as question:
+            await session.check_timeframe(series)
+            market = await session.market(series.symbol)
+            longest = session.desk.traits.longest_inverse_window if market.get("inverse") else None
+            parts = [await self._fetch_part(session, series, part) for part in self._parts(series, window, longest)]
+            if question.rows_seen and not any(part.num_rows for part in parts):
+                # ccxt looked for them somewhere else (under another market's key, say) and found none.
+                raise BadAnswer(
+                    f"{series.exchange} answered with bars that are not this market's", exchange=series.exchange
+                )
+        assert question.sent_at is not None
+        return Answer(parts[0] if len(parts) == 1 else pa.concat_batches(parts), question.sent_at)
+
+    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        """Open time of the first bar that the venue has of a series; None if it has no cheap way to tell.
+
+        Only venues that list from the first bar on are asked. ccxt's `created` is no witness: it is when a contract
+        was announced or re-listed, and a bar before it would never be asked for.
+        """
+        session = self._session(series.exchange)
+        if not session.desk.traits.lists_first_bar:
+            return None
+        with asking(Question(observer, series.symbol, about_bars=True)):
+            await session.check_timeframe(series)
+            # Coin-margined contracts of Binance answer a start of 0 with nothing.
+            if (await session.market(series.symbol)).get("inverse"):
+                return None
+            ccxt = await session.ccxt()
+            rows = await session.call(lambda: ccxt.fetch_ohlcv(series.symbol, str(series.timeframe), 0, 1))
+        stamps = to_bars(rows, series.exchange).column(0).cast(pa.int64()).drop_null()
+        return min(stamps.to_pylist(), default=None)
+
+    async def markets(self, exchange: str) -> Markets:
+        """All markets of an exchange, by symbol. Raises as `fetch_bars`."""
+        session = self._session(exchange)
+        with asking(Question(_Unobserved())):
+            timeframes = await session.timeframes()
+            listed = [_market(market) for market in await session.markets()]
+        return Markets(tuple(sorted(listed, key=lambda market: market.symbol)), tuple(timeframes))
+
+    async def _fetch_part(self, session: Session, series: SeriesId, part: TimeRange) -> pa.RecordBatch:
+        """One call for a window of at most one page of the venue."""
+        assert series.timeframe is not None
+        ccxt = await session.ccxt()
+        since = -(-part.start // MICROS_PER_MS)
+        limit = max(1, series.timeframe.grid().count(part.start, part.end))
+        until = {"until": (part.end - 1) // MICROS_PER_MS} if session.desk.traits.takes_until else {}
+        rows: Any = await session.call(
+            lambda: ccxt.fetch_ohlcv(series.symbol, str(series.timeframe), since, limit, until)
+        )
+        if not isinstance(rows, list):
+            raise BadAnswer(f"{series.exchange} answered in a shape that is not its own", exchange=series.exchange)
+        return to_bars(rows, series.exchange)
+
+    def _parts(self, series: SeriesId, window: TimeRange, longest: int | None) -> Iterator[TimeRange]:
+        """The window, cut into what one call returns: a store may hold a layout of larger pages.
+
+        `longest`: microseconds that one call may span, None if the venue does not mind.
+        """
+        assert series.timeframe is not None
+        grid, most = series.timeframe.grid(), self.venue(series.exchange).page_bars
+        start = window.start
+        while start < window.end:
+            first = grid.index_of(start)
+            # The venue's grid may have another anchor: count from the window's start, not from a bar's.
+            shift = start - grid.time_of(first)
+            end = min(window.end, grid.time_of(first + most) + shift)
+            if longest is not None and end - start > longest:
+                end = grid.time_of(max(grid.index_of(start + longest - shift), first + 1)) + shift
+            yield TimeRange(start, end)
+            start = end
+
+    def _session(self, exchange: str) -> Session:
+        session = self._sessions.get(exchange)
+        if session is None:
+            desk = self._desk(exchange)
+            assert self._tasks is not None, "CcxtSource is used outside of its `async with`"
+            session = self._sessions[exchange] = Session(desk, self._options(exchange), self._tasks)
+            if desk.traits is UNKNOWN_VENUE:
+                _LOG.warning("%s is not in the venue table: small pages and the safest rules apply", exchange)
+        return session
+
+    def _desk(self, exchange: str) -> Desk:
+        desk = self._desks.get(exchange)
+        if desk is None:
+            clock = VenueClock(self._host_clock)
+            desk = Desk(
+                _known(exchange),
+                traits_of(exchange),
+                lambda group: self._limiter_for(exchange, group),
+                clock,
+                self._host_clock,
+            )
+            self._desks[exchange] = desk
+        return desk
+
+    def _options(self, exchange: str) -> ExchangeOptions:
+        return self._exchanges.get(exchange, _DEFAULTS)
+
+
+def _known(exchange: str) -> str:
+    if exchange not in ccxt_ids():
+        raise UnknownExchange(exchange, nearest_names(exchange, ccxt_ids()))
+    return exchange
+
+
+def _market(market: Mapping[str, Any]) -> Market:
+    created = market.get("created")
+    return Market(
+        symbol=str(market["symbol"]),
+        type=str(market.get("type") or ""),
+        active=market.get("active") is not False,
+        listed_at=int(created) * MICROS_PER_MS if created else None,
+    )

@@ -1,0 +1,116 @@
+"""A source that replays given bars: the engine without a network, for tests, examples and recorded data.
+
+Promises those of sources/base.py, as the best-behaved venue there could be: it answers at once, with exactly the
+rows of the window. Never does: I/O.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from historyd.errors import UnknownExchange, UnknownSymbol, UnknownTimeframe
+from historyd.model.rows import BARS
+from historyd.model.series import SeriesId
+from historyd.model.venue import Market, Origin, Venue
+from historyd.sources.base import Answer, Markets, RetryPolicy
+from historyd.sources.nearest import nearest_names, nearest_symbols
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from historyd.model.time_range import TimeRange
+    from historyd.model.wait import Observer
+
+
+class ReplaySource:
+    """Replays bars by series.
+
+    Args:
+        bars: rows in the schema `BARS` by series id; ascending and unique by `ts`.
+        page_bars: most bars of one page.
+        clock: the exchanges' clock, microseconds since 1970; the host's by default.
+
+    Raises ValueError for another schema.
+    """
+
+    def __init__(
+        self,
+        bars: Mapping[str, pa.RecordBatch],
+        *,
+        page_bars: int = 1000,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        if any(rows.schema != BARS for rows in bars.values()):
+            raise ValueError(f"replayed bars must have the schema {BARS}")
+        self._bars = {SeriesId.parse(name): rows for name, rows in bars.items()}
+        self._page_bars = page_bars
+        self._clock = clock
+
+    def venue(self, exchange: str) -> Venue:
+        """What the exchange can do. Raises UnknownExchange."""
+        self._of(exchange)
+        return Venue(exchange, page_bars=self._page_bars)
+
+    def origin(self, exchange: str) -> Origin:
+        """A replay is a host of its own, so that its rows never mix with a venue's. Raises UnknownExchange."""
+        self._of(exchange)
+        return Origin("replay")
+
+    def now(self, exchange: str) -> int:
+        """The exchange's clock in microseconds. Raises UnknownExchange."""
+        self._of(exchange)
+        return self._clock()
+
+    def retry_policy(self, exchange: str) -> RetryPolicy:
+        """A replay does not fail. Raises UnknownExchange."""
+        self._of(exchange)
+        return RetryPolicy(attempts=1)
+
+    def least_duration(self, exchange: str, calls: int) -> float:
+        """There is no quota: 0 for any number of calls. Raises UnknownExchange."""
+        self._of(exchange)
+        return 0.0 * calls
+
+    async def check(self, series: SeriesId) -> None:
+        """Raises UnknownExchange, UnknownSymbol or UnknownTimeframe if the series is not replayed."""
+        served = self._of(series.exchange)
+        symbols = {one.symbol for one in served}
+        if series.symbol not in symbols:
+            raise UnknownSymbol(series.exchange, series.symbol, nearest_symbols(series.symbol, symbols))
+        if series not in self._bars:
+            frames = (str(one.timeframe) for one in served if one.symbol == series.symbol)
+            raise UnknownTimeframe(series.exchange, str(series.timeframe), frames)
+
+    async def fetch_bars(self, series: SeriesId, window: TimeRange, observer: Observer) -> Answer:
+        """The rows of the window."""
+        await self.check(series)
+        observer.calling()
+        rows = self._bars[series]
+        stamps = rows.column(0).cast(pa.int64())
+        inside = pc.and_(pc.greater_equal(stamps, window.start), pc.less(stamps, window.end))
+        return Answer(rows.filter(inside), self._clock())
+
+    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        """Open time of the first bar, None if there is none."""
+        await self.check(series)
+        observer.calling()
+        stamps = self._bars[series].column(0).cast(pa.int64())
+        return stamps[0].as_py() if len(stamps) else None
+
+    async def markets(self, exchange: str) -> Markets:
+        """All symbols and timeframes that are replayed. Raises UnknownExchange."""
+        served = self._of(exchange)
+        frames = {one.timeframe for one in served if one.timeframe is not None}
+        ordered = sorted(frames, key=lambda frame: frame.nominal_width)
+        markets = (Market(symbol, "spot", active=True) for symbol in sorted({one.symbol for one in served}))
+        return Markets(tuple(markets), tuple(str(frame) for frame in ordered))
+
+    def _of(self, exchange: str) -> list[SeriesId]:
+        served = [series for series in self._bars if series.exchange == exchange]
+        if not served:
+            raise UnknownExchange(exchange, nearest_names(exchange, {series.exchange for series in self._bars}))
+        return served

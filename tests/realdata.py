@@ -1,0 +1,74 @@
+"""Recorded market data of real exchanges, read from beside the repository when it is there.
+
+It lies in `../shared/realdata` (licences in its MANIFEST.md) and is not part of the repository, so tests that need
+it say `pytestmark = realdata.needed`, which skips them with a reason where it is absent.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from historyd.demo.candles import Candle
+
+ROOT: Final = Path(__file__).resolve().parents[2] / "shared" / "realdata"
+
+
+def available() -> bool:
+    """Whether the recordings are there."""
+    return (ROOT / "MANIFEST.md").is_file()
+
+
+needed: Final = pytest.mark.skipif(not available(), reason=f"no recorded market data in {ROOT}")
+
+
+def lean_minutes(name: str) -> list[Candle]:
+    """A day of one-minute bars, such as `binance-minute-btcbusd-20221213_trade`."""
+    day = datetime.strptime(name.split("-")[3][:8], "%Y%m%d").replace(tzinfo=UTC)
+    midnight_ms = int(day.timestamp()) * 1000
+    with zipfile.ZipFile(ROOT / "lean" / f"{name}.zip") as archive:
+        lines = archive.read(archive.namelist()[0]).decode().splitlines()
+    rows = [line.split(",") for line in lines]
+    return [(midnight_ms + int(at), o, h, low, c, v) for at, o, h, low, c, v in rows]
+
+
+def coinbase_four_hours() -> list[Candle]:
+    """BTC-USD on Coinbase in bars of four hours, May 2016 to October 2025 (20,695 of them)."""
+    with gzip.open(ROOT / "ta4j" / "Coinbase-BTC-USD-PT4H-20160518_20251028.json.gz") as file:
+        candles = json.load(file)["candles"]
+    names = ("open", "high", "low", "close", "volume")
+    rows = [(int(one["start"]) * 1000, *(one[name] for name in names)) for one in candles]
+    return sorted({row[0]: row for row in rows}.values())
+
+
+def recorded_replies(venue: str) -> dict[str, list[tuple[dict[str, str], Any]]]:
+    """Replies of a venue (`binance`, `bitstamp` ...) by path: the query and the decoded body of each."""
+    with gzip.open(ROOT / "gocryptotrader" / f"{venue}-http.json.gz") as file:
+        routes = json.load(file)
+    return {
+        path: [(_query(reply["queryString"]), reply["data"]) for replies in methods.values() for reply in replies]
+        for path, methods in routes.items()
+    }
+
+
+def kraken_bars() -> Any:
+    """Kraken's own reply for the 720 minutes of XXBTZUSD that it serves."""
+    return json.loads((ROOT / "xchange" / "kraken-example-ohlc-data.json").read_text())
+
+
+def instruments(venue: str) -> dict[str, Any]:
+    """Recorded instrument lists of a venue (`KRAKEN`, `OKX` ...): decoded body by URL."""
+    with gzip.open(ROOT / "cryptofeed" / f"{venue}.0.gz", "rt") as file:
+        lines = [line.split(" -> ", 1) for line in file if " -> " in line]
+    return {url: json.loads(rest.split(": ", 1)[1]) for url, rest in lines}
+
+
+def _query(text: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in text.split("&") if part)

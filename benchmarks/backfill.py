@@ -13,9 +13,10 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from benchmarks.rig.few_reads import ROWS, SERIES, YEAR
-from benchmarks.rig.history import fill, historyd, loopback_exchange
+from benchmarks.rig.history import Shape, fill, historyd, loopback_exchange
 from benchmarks.rig.pairing import median, milliseconds, paired, say, times_faster
 from benchmarks.rig.processes import Worker, working
 
@@ -31,8 +32,8 @@ def run(rows: int = 200_000, rounds: int = 9) -> dict[str, Any]:
     """Both sides' rows a second, the ratio, and what small reads feel of a backfill."""
     with ExitStack() as stack:
         store = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "bench.db"
-        fill(store, {SERIES: YEAR})
         url = stack.enter_context(loopback_exchange())
+        fill(store, {SERIES: YEAR}, Shape(host=urlsplit(url).netloc))
         _, address = stack.enter_context(historyd(store, exchange_url=url))
         filler = stack.enter_context(working("history", address))
         reader = stack.enter_context(working("history", address))

@@ -157,6 +157,32 @@ async def test_the_writer_may_change_once_the_first_has_gone(tmp_path: Path) -> 
         assert await _row_count(store, minutes(0, 2 * PAGE)) == 2 * PAGE
 
 
+async def test_a_closed_store_is_one_file_that_can_be_moved(tmp_path: Path) -> None:
+    """Nothing is left in the write-ahead log; the lock's file is empty and holds nobody."""
+    async with open_embedded(tmp_path / "store.db") as store:
+        await _fill(store, 3)
+        await _row_count(store, minutes(0, PAGE))
+        uuid = store.uuid
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store.db", "store.db.lock"]
+    (tmp_path / "store.db").rename(tmp_path / "moved.db")
+    async with open_embedded(tmp_path / "moved.db") as store:
+        assert store.uuid == uuid
+        assert await _row_count(store, minutes(0, 3 * PAGE)) == 3 * PAGE
+
+
+async def test_a_reader_may_be_the_first_to_come_after_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with _writing_process(path, 0) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            await asyncio.to_thread(process.stdout.readline)
+        process.kill()
+        process.wait()
+    async with open_embedded(path, readonly=True) as reader:
+        (span,) = await reader.coverage(BTC, minutes(0, 10**7))
+        assert await _row_count(reader, span.range) == span.row_count >= 3 * PAGE
+
+
 async def test_a_readonly_store_refuses_to_write(tmp_path: Path) -> None:
     async with open_embedded(tmp_path / "store.db") as store:
         await _fill(store, 1)

@@ -125,6 +125,19 @@ class Client:
         request = requests.read_request(series, start, end, options)
         return BatchStream(self._read_range, request, self._retry, timeout)
 
+    def last_batches(
+        self,
+        series: str,
+        count: int,
+        *,
+        end: Moment | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> BatchStream:
+        """The last `count` rows before `end` (now if absent) as they come; else as `read_batches`."""
+        request = requests.last_request(series, count, end, options)
+        return BatchStream(self._read_range, request, self._retry, timeout)
+
     def plan(
         self,
         series: str,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from historyd.errors import BadAnswer, UnknownExchange
-from historyd.model.time_range import MICROS_PER_MS, TimeRange
+from historyd.model.time_range import MICROS_PER_DAY, MICROS_PER_MS, TimeRange
 from historyd.model.venue import Market, Origin
 from historyd.ratelimit.base import Cost
 from historyd.sources.base import Answer, Markets, RetryPolicy
@@ -37,12 +37,15 @@ if TYPE_CHECKING:
     from typing import Self
 
     from historyd.model.series import SeriesId
+    from historyd.model.timeframe import Timeframe
     from historyd.model.venue import Venue
     from historyd.model.wait import Observer, Wait
     from historyd.ratelimit.base import Limiter
 
 _LOG: Final = logging.getLogger(__name__)
 _DEFAULTS: Final = ExchangeOptions()
+_CCXT_DAYS: Final = {"M": 30, "y": 365}
+"""Days of a timeframe's unit by ccxt, where they are not those of the calendar."""
 
 
 def _host_clock() -> int:
@@ -184,7 +187,7 @@ class CcxtSource:
         assert series.timeframe is not None
         ccxt = await session.ccxt()
         since = -(-part.start // MICROS_PER_MS)
-        limit = max(1, series.timeframe.grid().count(part.start, part.end))
+        limit = _bars_to_ask_for(series.timeframe, part)
         until = {"until": (part.end - 1) // MICROS_PER_MS} if session.desk.traits.takes_until else {}
         rows: Any = await session.call(
             lambda: ccxt.fetch_ohlcv(series.symbol, str(series.timeframe), since, limit, until)
@@ -200,6 +203,8 @@ class CcxtSource:
         """
         assert series.timeframe is not None
         grid, most = series.timeframe.grid(), self.venue(series.exchange).page_bars
+        if series.timeframe.unit in _CCXT_DAYS:
+            most = max(1, most * 30 // 31)  # leaves room for what `_bars_to_ask_for` adds
         start = window.start
         while start < window.end:
             first = grid.index_of(start)
@@ -243,6 +248,16 @@ def _known(exchange: str) -> str:
     if exchange not in ccxt_ids():
         raise UnknownExchange(exchange, nearest_names(exchange, ccxt_ids()))
     return exchange
+
+
+def _bars_to_ask_for(timeframe: Timeframe, part: TimeRange) -> int:
+    """The limit that makes ccxt's own end of the window, `since + limit * width`, reach to the end of the part.
+
+    For ccxt a month has 30 days and a year 365: of 200 months it would leave the last two out.
+    """
+    bars = max(1, timeframe.grid().count(part.start, part.end))
+    days = _CCXT_DAYS.get(timeframe.unit)
+    return bars if days is None else max(bars, -(-part.width // (timeframe.count * days * MICROS_PER_DAY)))
 
 
 def _market(market: Mapping[str, Any]) -> Market:

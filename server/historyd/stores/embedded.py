@@ -81,7 +81,8 @@ async def open_embedded(
     readers = Lane("store-read", _READERS, partial(connect, path, readonly=True))
     writer = Lane("store-write", 1, partial(connect, path, readonly=False))
     with nullcontext() if readonly else sole_writer(path):
-        try:
+        # The writer is closed last: whoever closes last folds the log into the file, and readers may not.
+        async with writer, readers:
             writing = None
             if not readonly:
                 await asyncio.to_thread(prepare, path)
@@ -89,9 +90,6 @@ async def open_embedded(
                 writing = Writing(writer, ledger, LogBound(path))
             uuid = await readers.run(partial(_identify, path))
             yield EmbeddedStore(path, uuid, readers, writing, form, verified)
-        finally:
-            await writer.close()
-            await readers.close()
 
 
 class EmbeddedStore:

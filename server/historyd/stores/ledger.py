@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from historyd.coverage import Covered, Fact, merge, subtract
+from historyd.coverage import Covered, Fact, subtract
 from historyd.errors import CorruptPage, OriginMismatch
 from historyd.model.page import Layout
 from historyd.model.series import SeriesId
@@ -22,7 +22,7 @@ from historyd.model.time_range import LATEST, TimeRange
 from historyd.model.venue import Origin
 from historyd.stores import blocks
 from historyd.stores.block_table import BlockTable, KnownSeries
-from historyd.stores.spans import added
+from historyd.stores.spans import added, folded
 from historyd.stores.sqlite import SQL, transaction
 
 if TYPE_CHECKING:
@@ -226,8 +226,7 @@ def all_series(con: sqlite3.Connection) -> dict[SeriesId, KnownSeries]:
 
 def covered_spans(con: sqlite3.Connection, series: KnownSeries) -> list[Covered]:
     """The maximal covered spans of a series; costs as much as it has facts."""
-    rows = con.execute(SQL["all_facts"], {"series": series.number})
-    return merge(Fact(TimeRange(since, until), asked_at, row_count) for since, until, asked_at, row_count in rows)
+    return folded(con.execute(SQL["all_facts"], {"series": series.number}))
 
 
 def _small(found: Iterator[Block], limit: int) -> list[Block]:

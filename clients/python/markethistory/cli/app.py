@@ -25,7 +25,8 @@ _WHEN = "an ISO 8601 time with offset or Z, a date (midnight UTC), or a span suc
 
 SeriesIds = Annotated[list[str], typer.Argument(metavar="SERIES...", help="Such as ohlcv:binance:BTC/USDT:1m.")]
 Server = Annotated[str, typer.Option(envvar="MARKETHISTORY_SERVER", metavar="HOST:PORT", help="The server.")]
-Start = Annotated[str | None, typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}.")]
+_START = typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}.")
+Start = Annotated[str | None, _START]
 End = Annotated[str | None, typer.Option("--end", "-e", metavar="WHEN", help="First instant after; default now.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Series at once.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: one JSON document a line, no colour.")]
@@ -52,10 +53,10 @@ def coverage(
 
 
 @app.command()
-def ensure(
+def ensure(  # noqa: PLR0913 -- one parameter for each option
     series: SeriesIds,
     *,
-    start: Start,
+    start: Annotated[str, _START],
     end: End = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask again for what is covered.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be fetched, and stop.")] = False,
@@ -76,7 +77,7 @@ def ensure(
 
 
 @app.command()
-def read(
+def read(  # noqa: PLR0913 -- one parameter for each option
     series: SeriesIds,
     *,
     start: Start = None,
@@ -89,7 +90,7 @@ def read(
             "-o",
             metavar="FILE",
             callback=check_output,
-            help="Write to FILE.parquet, .csv or .arrow; {} in it stands for the series. '-' is CSV to standard output.",
+            help="Write to FILE.parquet, .csv or .arrow; {} stands for the series. '-': CSV to standard output.",
         ),
     ] = None,
     columns: Annotated[str | None, typer.Option(help="Comma-separated; ts always comes. Default: all.")] = None,

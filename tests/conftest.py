@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.questdb_server import QuestDb, running_questdb
+
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
+
+
+@pytest.fixture(scope="session")
+def questdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuestDb]:
+    """A QuestDB of this test process, for tests that leave it running; each takes tables of its own."""
+    with running_questdb(tmp_path_factory.mktemp("questdb")) as server:
+        yield server
 
 
 def _in_ci() -> bool:

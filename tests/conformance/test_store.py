@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,33 +15,38 @@ from historyd.model.series import SeriesId
 from historyd.model.time_range import MICROS_PER_MS, TimeRange
 from historyd.model.venue import Origin
 from historyd.stores.embedded import open_embedded
+from historyd.stores.questdb import open_questdb
 from tests.rows import BTC, BTC_TRADES, MINUTE, all_rows, answer, bars, minutes, slots, trades
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     import pyarrow as pa
 
     from historyd.stores.base import Store
+    from tests.questdb_server import QuestDb
+
+    Opener = Callable[[], AbstractAsyncContextManager[Store]]
 
 ORIGIN = Origin("api.binance.com")
 ETH = SeriesId.parse("ohlcv:binance:ETH/USDT:1m")
 
 
-@asynccontextmanager
-async def _embedded(directory: Path) -> AsyncIterator[Store]:
-    async with open_embedded(directory / "store.db") as store:
-        yield store
+@pytest.fixture(params=["embedded", "questdb"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Each store in turn, empty."""
+    if request.param == "embedded":
+        return partial(open_embedded, tmp_path / "store.db")
+    questdb: QuestDb = request.getfixturevalue("questdb")
+    return partial(open_questdb, questdb.options())
 
 
-OPENERS = {"embedded": _embedded}
-
-
-@pytest.fixture(params=OPENERS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Each store in turn, empty, with a series of bars and one of trades ready to be written."""
-    async with OPENERS[request.param](tmp_path) as opened:
+@pytest.fixture
+async def store(opener: Opener) -> AsyncIterator[Store]:
+    """With a series of bars and one of trades ready to be written."""
+    async with opener() as opened:
         for series in (BTC, BTC_TRADES):
             await opened.open_series(series, ORIGIN, Layout(1000))
         yield opened

@@ -1,0 +1,307 @@
+"""The QuestDB store: where several servers share one history.
+
+Bars and trades lie in one table each, what is known of them in a journal that all servers replay in one order (see
+questdb_journal.py). Every question looks first whether others have appended, so a server knows all that was covered
+before it was asked.
+
+Promises: those of stores/base.py; any number of servers write at once. Never does: delete rows from the disk, which
+QuestDB cannot: what is superseded or forgotten is gone for readers at once, its space is not given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from historyd.errors import OriginMismatch, StoreUnavailable
+from historyd.model.series import Kind
+from historyd.model.time_range import EARLIEST, LATEST, TimeRange, between, to_datetime
+from historyd.stores.base import StoredSeries
+from historyd.stores.blocks import drop_through
+from historyd.stores.questdb_journal import Journal, Record
+from historyd.stores.questdb_link import open_link
+from historyd.stores.questdb_reader import BATCH_ROWS, FEW_ROWS, WINDOW_ROWS, Reader, open_reader, windows
+from historyd.stores.questdb_tables import prepare, statements
+from historyd.stores.questdb_writer import Page, Writer
+from historyd.stores.segments import part_count
+from historyd.stores.spans import UNCOUNTED, clipped
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from historyd.coverage import Covered, Fact
+    from historyd.model.page import Layout
+    from historyd.model.rows import Quarantined, RowKey
+    from historyd.model.series import SeriesId
+    from historyd.model.venue import Origin
+    from historyd.stores.questdb_link import Link
+    from historyd.stores.questdb_options import QuestDbOptions
+    from historyd.stores.questdb_reader import Window
+    from historyd.stores.segments import Segment, Segments
+
+_ROW_BYTES: Final[Mapping[Kind, int]] = {Kind.OHLCV: 60, Kind.TRADES: 80}
+"""What a row takes in its table, about; the files belong to all series together."""
+_ALWAYS: Final = TimeRange(EARLIEST, LATEST)
+
+
+@asynccontextmanager
+async def open_questdb(options: QuestDbOptions) -> AsyncIterator[QuestDbStore]:
+    """Opens the store, making its tables if there are none.
+
+    Raises StoreUnavailable, naming address or table, if QuestDB is away, refuses the login, or has a table of that
+    name and another shape.
+    """
+    sql = statements(options.tables)
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(open_link(options))
+        await prepare(link, sql, options.tables)
+        journal = Journal(link, sql, str(uuid4()))
+        await journal.begin()
+        reader = await stack.enter_async_context(open_reader(options, link, sql, options.tables))
+        writer = Writer(link, sql, options.tables, journal)
+        await stack.enter_async_context(_running(writer))
+        yield QuestDbStore(link, sql, journal, reader, writer)
+
+
+@asynccontextmanager
+async def _running(writer: Writer) -> AsyncIterator[None]:
+    task = asyncio.create_task(writer.run())
+    try:
+        yield
+    finally:
+        writer.close()
+        await task
+
+
+class QuestDbStore:
+    """A store in a QuestDB; made by `open_questdb`. Implements stores.base.Store."""
+
+    def __init__(self, link: Link, sql: Mapping[str, str], journal: Journal, reader: Reader, writer: Writer) -> None:
+        self._link = link
+        self._sql = sql
+        self._journal = journal
+        self._reader = reader
+        self._writer = writer
+        self._opened: dict[SeriesId, tuple[Origin, Layout]] = {}
+
+    @property
+    def uuid(self) -> str:
+        """Names this store for ever, to all its servers."""
+        return self._journal.openings.uuid
+
+    async def layout(self, series: SeriesId) -> Layout | None:
+        """How the series is cut into pages; None if it was never written."""
+        await self._journal.sync()
+        return self._journal.openings.layouts.get(series)
+
+    async def open_series(self, series: SeriesId, origin: Origin, layout: Layout) -> Layout:
+        """Makes ready to write a series; the first opening in the journal's order holds, whoever wrote it.
+
+        Raises OriginMismatch, StoreUnavailable.
+        """
+        openings = self._journal.openings
+        await self._journal.sync()
+        self._match_origin(series, origin)
+        if series not in openings.layouts:
+            await self._journal.append([Record.opening(series, origin, layout)])
+            self._match_origin(series, origin)
+        if series not in openings.layouts:
+            raise StoreUnavailable("the series was forgotten while it was opened", cause="forgotten")
+        self._opened[series] = (origin, layout)
+        return openings.layouts[series]
+
+    async def commit(
+        self, series: SeriesId, fact: Fact, rows: pa.RecordBatch, quarantined: Sequence[Quarantined] = ()
+    ) -> None:
+        """Stores the rows of a range, its quarantined rows and its fact: visible to all servers when it returns.
+
+        Once begun it is carried through even if the caller is cancelled. Raises StoreUnavailable; ValueError if the
+        series was not opened or the rows are not the fact's.
+        """
+        if rows.num_rows != fact.row_count:
+            raise ValueError(f"a fact of {fact.row_count} rows came with {rows.num_rows}")
+        if series not in self._opened:
+            raise ValueError(f"open_series comes before the first commit of {series}")
+        if series not in self._journal.openings.layouts:
+            # Another server has forgotten the series; for this one it goes on.
+            await self.open_series(series, *self._opened[series])
+        await self._writer.commit(Page(series, fact, rows, quarantined))
+        if series not in self._journal.openings.layouts:
+            raise StoreUnavailable("the series was forgotten while it was written", cause="forgotten")
+
+    async def coverage(self, series: SeriesId, window: TimeRange) -> list[Covered]:
+        """Maximal covered spans clipped to the window, ascending, each with its exact row count.
+
+        All that was covered, by any server, before the call. Costs one small question to QuestDB, and more only for
+        what is new and for spans with gaps that the window cuts.
+        """
+        segments = await self._settled(series)
+        if segments is None:
+            return []
+        spans = clipped(segments.spans(), window, segments.grid)
+        kept = {span.range: segments.touching(span.range) for span in spans if span.row_count == UNCOUNTED}
+        counts = {span: await self._count(series, segments, span, parts) for span, parts in kept.items()}
+        return [replace(span, row_count=counts.get(span.range, span.row_count)) for span in spans]
+
+    async def read(
+        self, series: SeriesId, window: TimeRange, after: RowKey | None = None
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
+        """Rows of the window in key order, only those after `after`; all of one moment, however long it takes."""
+        wanted = window if after is None else between(max(window.start, after.ts), window.end)
+        segments = await self._journal.segments(series)
+        if segments is None or wanted is None:
+            return
+        steps = windows(segments.touching(wanted), wanted, WINDOW_ROWS[series.kind])
+        async for batch in self._stream(series, steps):
+            kept = batch if after is None else drop_through(batch, after)
+            if kept.num_rows:
+                yield kept
+
+    async def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
+        """The last `count` rows before `before`, in ascending key order, all of one moment."""
+        segments = await self._settled(series)
+        if segments is None:
+            return
+        found, have = await self._last_segments(series, segments, count, before)
+        if not found:
+            return
+        span = TimeRange(found[0].range.start, min(found[-1].range.end, before))
+        if series.kind is Kind.OHLCV and count <= FEW_ROWS:
+            table = await self._reader.last(series, found, span, count)
+            if table is not None:
+                for batch in table.combine_chunks().to_batches(BATCH_ROWS[series.kind]):
+                    yield batch
+                return
+        skip = have - min(count, have)
+        async for batch in self._stream(series, windows(found, span, WINDOW_ROWS[series.kind])):
+            kept = batch.slice(min(skip, batch.num_rows))
+            skip -= batch.num_rows - kept.num_rows
+            if kept.num_rows:
+                yield kept
+
+    async def quarantined_count(self, series: SeriesId, window: TimeRange) -> int:
+        """How many rows of the window were set aside."""
+        segments = await self._journal.segments(series)
+        if segments is None:
+            return 0
+        counting = [segment for segment in segments.touching(window) if segment.set_aside]
+        if not counting:
+            return 0
+        rows = await self._link.fetch(self._sql["set_aside_in"], str(series), window.start, window.end)
+        return sum(at in segment.range and answer == segment.answer for at, answer in rows for segment in counting)
+
+    async def list_series(self, pattern: str, after: str, limit: int) -> list[StoredSeries]:
+        """Series whose id is greater than `after` and matches the pattern (`*`, `?`), by id, at most `limit`."""
+        await self._journal.sync()
+        # fnmatch knows sets in brackets too; the contract does not.
+        glob = pattern.replace("[", "[[]")
+        names = {str(series): series for series in self._journal.openings.layouts}
+        chosen = sorted(name for name in names if name > after and fnmatchcase(name, glob))[:limit]
+        return [await self._describe(names[name]) for name in chosen]
+
+    async def forget(self, series: SeriesId, window: TimeRange | None = None) -> int:
+        """Makes rows, quarantine and facts of the window (None: all, the layout too) as if they had never been.
+
+        Returns how many rows that were; they stay on the disk, where nobody reads them.
+        """
+        segments = await self._settled(series)
+        if segments is None:
+            return 0
+        span = window or _ALWAYS
+        removed = await self._count(series, segments, span, segments.touching(span))
+        await self._journal.append([Record.forgetting(series, window)])
+        if window is None:
+            self._opened.pop(series, None)
+        return removed
+
+    def _match_origin(self, series: SeriesId, origin: Origin) -> None:
+        stored = self._journal.openings.origins.get(series.exchange)
+        if stored is not None and stored != origin:
+            raise OriginMismatch(series.exchange, str(stored), str(origin))
+
+    async def _settled(self, series: SeriesId) -> Segments | None:
+        """The answers of a series, up to date and all counted; None if it is not open."""
+        segments = await self._journal.segments(series)
+        while segments is not None and (unknown := segments.uncounted()):
+            for segment in unknown:
+                segments.counted(segment, await self._look(series, segment, segment.range))
+            segments = self._journal.known(series)
+        return segments
+
+    async def _look(self, series: SeriesId, segment: Segment, span: TimeRange) -> int:
+        """How many rows of an answer lie in a span."""
+        statement = self._sql["count_bars" if series.kind is Kind.OHLCV else "count_trades"]
+        bounds = (_naive(span.start), _naive(span.end))
+        ((count,),) = await self._link.fetch(statement, str(series), *bounds, segment.answer)
+        return int(count)
+
+    async def _count(self, series: SeriesId, segments: Segments, window: TimeRange, parts: Sequence[Segment]) -> int:
+        total = 0
+        for segment in parts:
+            part = segment.range.intersect(window)
+            assert part is not None
+            count = part_count(segment, part, segments.grid)
+            total += await self._look(series, segment, part) if count == UNCOUNTED else count
+        return total
+
+    async def _last_segments(
+        self, series: SeriesId, segments: Segments, count: int, before: int
+    ) -> tuple[list[Segment], int]:
+        """The last segments with rows that hold `count` rows before `before`, ascending, and how many they hold."""
+        span = between(EARLIEST, before)
+        found: list[Segment] = []
+        have = 0
+        for segment in reversed(segments.touching(span) if span is not None else []):
+            if have >= count:
+                break
+            rows = await self._count(series, segments, TimeRange(EARLIEST, before), [segment])
+            if rows:
+                found.append(segment)
+                have += rows
+        return found[::-1], have
+
+    async def _stream(self, series: SeriesId, steps: Iterator[Window]) -> AsyncGenerator[pa.RecordBatch, None]:
+        """The batches of all windows; one window is fetched while the one before is handed out."""
+        ahead = self._fetch(series, steps)
+        try:
+            while ahead is not None:
+                batches = await ahead
+                ahead = self._fetch(series, steps)
+                for batch in batches:
+                    yield batch
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.wait({ahead})
+
+    def _fetch(self, series: SeriesId, steps: Iterator[Window]) -> asyncio.Task[list[pa.RecordBatch]] | None:
+        window = next(steps, None)
+        return None if window is None else asyncio.create_task(self._reader.fetch(series, window))
+
+    async def _describe(self, series: SeriesId) -> StoredSeries:
+        segments = await self._settled(series)
+        kept = segments.all() if segments is not None else []
+        filled = [segment for segment in kept if segment.row_count]
+        rows = sum(segment.row_count for segment in filled)
+        first = last = None
+        if filled:
+            first, _ = await self._ends(series, filled[0])
+            _, last = await self._ends(series, filled[-1])
+        covered = TimeRange(kept[0].range.start, kept[-1].range.end) if kept else None
+        return StoredSeries(series, first, last, rows, rows * _ROW_BYTES[series.kind], covered)
+
+    async def _ends(self, series: SeriesId, segment: Segment) -> tuple[int, int]:
+        statement = self._sql["ends_bars" if series.kind is Kind.OHLCV else "ends_trades"]
+        bounds = (_naive(segment.range.start), _naive(segment.range.end))
+        ((first, last),) = await self._link.fetch(statement, str(series), *bounds, segment.answer)
+        return first, last
+
+
+def _naive(instant: int) -> Any:
+    return to_datetime(instant).replace(tzinfo=None)

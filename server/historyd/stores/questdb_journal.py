@@ -1,0 +1,215 @@
+"""The journal of a QuestDB store: what was opened, answered and forgotten, in one order that all servers see.
+
+Theory of operation. The journal's table only grows, and its rows stand in the order of their appending. So it is a
+log that every server replays to the same end: the first record of a kind decides, and nobody has to agree on clocks.
+A record that comes too late is void for everybody: an opening from another origin, an answer for a series dropped
+before it. What was replayed is kept in memory: openings of all series, answers of those series that were asked for.
+
+Promises: after `sync` everything is known that was visible when it was called; callers that come together share one
+look. `append` returns when its records are visible to every server and replayed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from historyd.model.page import Layout, Pages
+from historyd.model.series import Kind, SeriesId
+from historyd.model.time_range import TimeRange
+from historyd.model.venue import Origin
+from historyd.stores.segments import Segment, Segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from historyd.stores.questdb_link import Link
+
+_STEP: Final = 50_000
+"""Records read at once."""
+
+
+class Record(NamedTuple):
+    """One record. `kind` is `store` (its writer names it), `open`, `fact`, `forget` or `drop`; the rest may be None."""
+
+    kind: str
+    series: str | None = None
+    since: int | None = None
+    until: int | None = None
+    asked_at: int | None = None
+    row_count: int | None = None
+    answer: int | None = None
+    set_aside: int | None = None
+    page_bars: int | None = None
+    anchor: int | None = None
+    host: str | None = None
+    sandbox: bool = False
+    writer: str = ""
+
+    @classmethod
+    def opening(cls, series: SeriesId, origin: Origin, layout: Layout) -> Record:
+        """The series may be written."""
+        page_bars, anchor = layout.page_bars, layout.anchor
+        host, sandbox = origin.host, origin.sandbox
+        return cls("open", str(series), page_bars=page_bars, anchor=anchor, host=host, sandbox=sandbox)
+
+    @classmethod
+    def fact(cls, series: SeriesId, segment: Segment) -> Record:
+        """The exchange was asked and answered."""
+        span, count, aside = segment.range, segment.row_count, segment.set_aside
+        return cls("fact", str(series), span.start, span.end, segment.asked_at, count, segment.answer, aside)
+
+    @classmethod
+    def forgetting(cls, series: SeriesId, window: TimeRange | None) -> Record:
+        """Nothing is known of the window any more, or of the series at all."""
+        if window is None:
+            return cls("drop", str(series))
+        return cls("forget", str(series), window.start, window.end)
+
+    @property
+    def range(self) -> TimeRange:
+        """Of a fact or a forgetting."""
+        assert self.since is not None
+        assert self.until is not None
+        return TimeRange(self.since, self.until)
+
+
+class Openings:
+    """Which series are open, how they are cut, and where each exchange's history comes from."""
+
+    def __init__(self) -> None:
+        self.uuid = ""
+        self.layouts: dict[SeriesId, Layout] = {}
+        self.origins: dict[str, Origin] = {}
+
+    def apply(self, record: Record) -> None:
+        """Takes in a record of the kinds `store`, `open` and `drop`; others change nothing."""
+        if record.kind == "store":
+            self.uuid = self.uuid or record.writer
+        elif record.kind == "open":
+            series, origin = SeriesId.parse(record.series or ""), Origin(record.host or "", record.sandbox)
+            if self.origins.setdefault(series.exchange, origin) == origin:
+                self.layouts.setdefault(series, Layout(record.page_bars or 1, record.anchor))
+        elif record.kind == "drop":
+            series = SeriesId.parse(record.series or "")
+            self.layouts.pop(series, None)
+            # An exchange without a series may be asked from another host.
+            if all(other.exchange != series.exchange for other in self.layouts):
+                self.origins.pop(series.exchange, None)
+
+
+class Journal:
+    """The journal as this server knows it. `begin` comes first."""
+
+    def __init__(self, link: Link, sql: Mapping[str, str], writer: str) -> None:
+        self.openings = Openings()
+        self._link = link
+        self._sql = sql
+        self._writer = writer
+        self._replayed: dict[SeriesId, Segments] = {}
+        self._length = 0
+        self._looking = asyncio.Lock()
+        self._looks_begun = 0
+        self._last_look = 0
+        self._appending = asyncio.Lock()
+
+    async def begin(self) -> None:
+        """Replays all but the answers; gives a new store its name. Raises StoreUnavailable."""
+        ((length,),) = await self._link.fetch(self._sql["journal_length"])
+        for row in await self._link.fetch(self._sql["journal_without_facts"], length):
+            self.openings.apply(Record(*row))
+        self._length = length
+        if not self.openings.uuid:
+            await self.append([Record("store")])
+
+    async def sync(self) -> None:
+        """Learns all that is visible now. Raises StoreUnavailable."""
+        wanted = self._looks_begun + 1
+        async with self._looking:
+            if self._last_look >= wanted:
+                return
+            self._looks_begun += 1
+            look = self._looks_begun
+            await self._follow()
+            self._last_look = look
+
+    async def segments(self, series: SeriesId) -> Segments | None:
+        """The answers of a series, up to date; None if it is not open. Raises StoreUnavailable."""
+        await self.sync()
+        if series not in self.openings.layouts:
+            return None
+        if series not in self._replayed:
+            async with self._looking:
+                await self._replay(series)
+        return self._replayed.get(series)
+
+    def known(self, series: SeriesId) -> Segments | None:
+        """The answers of a series as of the last look, if they were asked for and it is open."""
+        return self._replayed.get(series)
+
+    async def append(self, records: Sequence[Record]) -> None:
+        """Adds records; all or none of them if it raises StoreUnavailable."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        rows = [(*record[:-1], self._writer, now) for record in records]
+        async with self._appending:
+            await self._link.insert_in_turn(self._sql["append"], rows)
+        await self.sync()
+
+    async def _follow(self) -> None:
+        while True:
+            rows = await self._link.fetch(self._sql["tail"], self._length, self._length + _STEP)
+            for row in rows:
+                self._apply(Record(*row))
+            self._length += len(rows)
+            if len(rows) < _STEP:
+                return
+
+    async def _replay(self, series: SeriesId) -> None:
+        """Under the same lock as `_follow`, so that nothing is applied twice or left out."""
+        if series in self._replayed or series not in self.openings.layouts:
+            return
+        rows = await self._link.fetch(self._sql["journal_of_series"], str(series), self._length)
+        self._replayed[series] = _replayed(self._fresh(series), map(Record._make, rows))
+
+    def _fresh(self, series: SeriesId) -> Segments:
+        layout = self.openings.layouts[series]
+        return Segments(Pages.of(series, layout).grid if series.kind is Kind.OHLCV else None)
+
+    def _apply(self, record: Record) -> None:
+        series = None if record.series is None else SeriesId.parse(record.series)
+        was_open = series in self.openings.layouts
+        self.openings.apply(record)
+        if series is None:
+            return
+        if record.kind == "drop":
+            self._replayed.pop(series, None)
+        elif record.kind == "open":
+            if series in self.openings.layouts and not was_open:
+                # What was answered before the series was dropped does not come back: nothing to look up.
+                self._replayed[series] = self._fresh(series)
+        elif series in self._replayed:
+            _take(self._replayed[series], record)
+
+
+def _replayed(segments: Segments, records: Iterable[Record]) -> Segments:
+    """The state after all records of one series, which is open at their end."""
+    records = list(records)
+    begin = max((place for place, record in enumerate(records) if record.kind == "drop"), default=-1) + 1
+    opened = False
+    for record in records[begin:]:
+        opened = opened or record.kind == "open"
+        if opened:
+            _take(segments, record)
+    return segments
+
+
+def _take(segments: Segments, record: Record) -> None:
+    if record.kind == "forget":
+        segments.erase(record.range)
+    elif record.kind == "fact":
+        assert record.asked_at is not None
+        assert record.row_count is not None
+        assert record.answer is not None
+        found = Segment(record.range, record.asked_at, record.row_count, record.answer, record.set_aside or 0)
+        segments.lay(found)

@@ -1,0 +1,90 @@
+"""The tables of a QuestDB store: made if they are not there, and checked.
+
+Promises: a table of another shape is refused, its difference named, before anything is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from historyd.errors import StoreUnavailable
+from historyd.stores.sql import load_statements
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from historyd.stores.questdb_link import Link
+    from historyd.stores.questdb_options import Tables
+
+_LOG: Final = logging.getLogger(__name__)
+_TEMPLATES: Final = load_statements("questdb.sql")
+_VALUES: Final = {"series": "SYMBOL", "answer": "LONG"}
+_BARS: Final = {"ts": "TIMESTAMP", **dict.fromkeys(("open", "high", "low", "close", "volume"), "DOUBLE"), **_VALUES}
+_TRADES: Final = {
+    "ts": "TIMESTAMP",
+    "seq": "INT",
+    "id": "VARCHAR",
+    "price": "DOUBLE",
+    "amount": "DOUBLE",
+    "side": "SYMBOL",
+    **_VALUES,
+}
+_LONGS: Final = ("since", "until", "asked_at", "row_count", "answer", "set_aside", "page_bars", "anchor")
+_JOURNAL: Final = {
+    **dict.fromkeys(("kind", "series"), "SYMBOL"),
+    **dict.fromkeys(_LONGS, "LONG"),
+    "host": "VARCHAR",
+    "sandbox": "BOOLEAN",
+    "writer": "VARCHAR",
+    "written_at": "TIMESTAMP",
+}
+_SET_ASIDE: Final = {**_VALUES, "at": "LONG", "ts": "LONG", "reason": "VARCHAR", "content": "VARCHAR"}
+_BARS_KEYS: Final = frozenset(("ts", "series", "answer"))
+_SHAPES: Final = {
+    "bars": (_BARS, _BARS_KEYS),
+    "trades": (_TRADES, _BARS_KEYS | {"seq"}),
+    "journal": (_JOURNAL, frozenset[str]()),
+    "set_aside": (_SET_ASIDE, frozenset[str]()),
+}
+"""The columns and their types, and what rows are unique by; none for tables without WAL."""
+
+
+def statements(tables: Tables) -> Mapping[str, str]:
+    """The statements of a store with these tables, by name."""
+    names = {"bars": tables.bars, "trades": tables.trades, "journal": tables.journal, "set_aside": tables.set_aside}
+    return {name: template.format(**names) for name, template in _TEMPLATES.items()}
+
+
+async def prepare(link: Link, sql: Mapping[str, str], tables: Tables) -> None:
+    """Makes the tables that are missing and checks all. Raises StoreUnavailable, naming the table."""
+    for role, shape in _SHAPES.items():
+        await link.execute(sql[f"make_{role}"])
+        await _check(link, sql, role, getattr(tables, role), shape)
+    for (mode,) in await link.fetch(sql["commit_mode"]):
+        if mode != "sync":
+            _LOG.warning(
+                "QuestDB runs with cairo.commit.mode=%s: a power cut may lose what was acknowledged; sync keeps it",
+                mode,
+            )
+
+
+async def _check(
+    link: Link, sql: Mapping[str, str], role: str, table: str, shape: tuple[Mapping[str, str], frozenset[str]]
+) -> None:
+    wanted, keys = shape
+    columns = await link.fetch(sql[f"shape_{role}"])
+    found = {row["column"]: row["type"] for row in columns}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise _foreign(table, f"column {name} is {found.get(name, 'missing')}, wanted {wanted.get(name, 'none')}")
+    if {row["column"] for row in columns if row["upsertKey"]} != keys:
+        raise _foreign(table, f"its rows must be unique by {', '.join(sorted(keys)) or 'nothing'}")
+    ((has_log,),) = await link.fetch(sql["form"], table)
+    if has_log != bool(keys):
+        raise _foreign(table, "it must have a WAL" if keys else "it must be without WAL")
+
+
+def _foreign(table: str, difference: str) -> StoreUnavailable:
+    """Said at the start, to whoever named the table: so it may be named."""
+    return StoreUnavailable(f"table {table} is not one of historyd: {difference}", cause="foreign table")

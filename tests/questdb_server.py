@@ -142,7 +142,7 @@ class QuestDb:
 def running_questdb(folder: Path, **settings: str) -> Iterator[QuestDb]:
     """A QuestDB on free ports of loopback, for as long as the block lasts."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    server = QuestDb(folder, *_free_ports(2), settings)
+    server = QuestDb(folder, *_two_free_ports(), settings)
     try:
         server.start()
         yield server
@@ -164,22 +164,19 @@ async def _answers(dsn: str, process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
+def _two_free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        for one in (first, second):
             one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+        return first.getsockname()[1], second.getsockname()[1]
 
 
 def main() -> None:
     """Runs one until Ctrl-C or SIGTERM, in the folder named, and says how to reach it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with running_questdb(Path(sys.argv[1]).resolve()) as server, suppress(KeyboardInterrupt):
-        print(f"questdb at {server.dsn()} and http://127.0.0.1:{server.http_port}, Ctrl-C ends it", flush=True)
+        sys.stdout.write(f"store.questdb: {{dsn: {server.dsn()}, http: http://127.0.0.1:{server.http_port}}}\n")
+        sys.stdout.flush()
         signal.pause()
 
 

@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.v1.coverage_pb2 import COVERAGE_STATE_COVERED, CoverageSpan
 from markethistory.v1.history_service_pb2_grpc import HistoryServiceServicer, add_HistoryServiceServicer_to_server

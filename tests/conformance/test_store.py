@@ -384,6 +384,9 @@ async def test_series_are_listed_in_order_page_by_page_and_by_pattern(store: Sto
 async def test_rows_that_are_not_the_facts_are_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="3 rows came with 2"):
         await store.commit(BTC, Fact(minutes(0, 10), 1, 3), bars([1, 2]))
+    for slot in (-1, 10):
+        with pytest.raises(ValueError, match="outside"):
+            await store.commit(BTC, Fact(minutes(0, 10), 1, 1), bars([slot]))
     with pytest.raises(ValueError, match="open_series"):
         await store.commit(ETH, answer(minutes(0, 10), bars([1])), bars([1]))
     assert await store.coverage(BTC, minutes(0, 10)) == []

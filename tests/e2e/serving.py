@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
+
 from historyd.service.history_service import SERVICE
 from historyd.service.server import HistoryServer
 from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from historyd.engine.history import HistoryEngine
+    from markethistory.v1.history_service_pb2_grpc import HistoryServiceAsyncStub
 
 READY = b"historyd listening on "
 
@@ -31,7 +33,7 @@ class Serving:
     address: str
     process: asyncio.subprocess.Process
     line: str
-    stub: HistoryServiceStub
+    stub: HistoryServiceAsyncStub
     channel: grpc.aio.Channel
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -40,19 +42,24 @@ class Serving:
         return await self.process.wait()
 
 
+def stub_of(channel: grpc.aio.Channel) -> HistoryServiceAsyncStub:
+    """The generated stub, whose asynchronous twin is known to type checkers alone."""
+    return HistoryServiceStub(channel)
+
+
 def environment(**more: str) -> dict[str, str]:
     """This process's environment without settings of historyd, and with those given."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HISTORYD_")} | more
 
 
 @asynccontextmanager
-async def serve_process(directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Serving]:
+async def serve_process(directory: Path, *arguments: str) -> AsyncIterator[Serving]:
     """`historyd serve` in a directory of its own, on a free port, until the block ends; its log is `log` there."""
     with (directory / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "historyd", "serve", "--listen", "127.0.0.1:0", *arguments),
             cwd=directory,
-            env=dict(env or environment()),
+            env=environment(),
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
         )
@@ -62,7 +69,7 @@ async def serve_process(directory: Path, *arguments: str, env: Mapping[str, str]
         assert line.startswith(READY), (line, (directory / "log").read_text())
         address = line.removeprefix(READY).partition(b",")[0].decode()
         async with grpc.aio.insecure_channel(address) as channel:
-            yield Serving(address, process, line.decode().strip(), HistoryServiceStub(channel), channel)
+            yield Serving(address, process, line.decode().strip(), stub_of(channel), channel)
     finally:
         if process.returncode is None:
             process.kill()
@@ -73,7 +80,7 @@ async def serve_process(directory: Path, *arguments: str, env: Mapping[str, str]
 class Local:
     """The service in this process: a stub, and the server to drain."""
 
-    stub: HistoryServiceStub
+    stub: HistoryServiceAsyncStub
     channel: grpc.aio.Channel
     server: HistoryServer
 
@@ -85,7 +92,7 @@ async def serve_engine(engine: HistoryEngine | Any) -> AsyncIterator[Local]:
         HistoryServer(engine, "127.0.0.1:0") as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        yield Local(HistoryServiceStub(channel), channel, server)
+        yield Local(stub_of(channel), channel, server)
 
 
-__all__ = ["SERVICE", "Local", "Serving", "environment", "serve_engine", "serve_process"]
+__all__ = ["SERVICE", "Local", "Serving", "environment", "serve_engine", "serve_process", "stub_of"]

@@ -79,3 +79,4 @@ class HistoryServer:
         finally:
             await self._server.stop(None)
             await stopping
+        await self._calls.idle()  # gRPC does not wait until a handler that it cancelled has cleaned up

@@ -22,7 +22,7 @@ from historyd.model.series import Kind, SeriesId
 from historyd.model.time_range import TimeRange, between
 from historyd.stores.base import StoredSeries
 from historyd.stores.block_table import BlockTable, KnownSeries
-from historyd.stores.blocks import BlockForm
+from historyd.stores.blocks import BlockForm, times
 from historyd.stores.lane import Lane
 from historyd.stores.ledger import Ledger, all_series, covered_spans
 from historyd.stores.spans import UNCOUNTED, clipped
@@ -135,8 +135,11 @@ class EmbeddedStore:
         Once begun it is carried through even if the caller is cancelled. Raises StoreUnavailable; CorruptPage if
         it has to cut a damaged block; ValueError if the series was not opened or the rows are not the fact's.
         """
-        if rows.num_rows != fact.row_count:
-            raise ValueError(f"a fact of {fact.row_count} rows came with {rows.num_rows}")
+        stamps = times(rows)
+        if len(stamps) != fact.row_count:
+            raise ValueError(f"a fact of {fact.row_count} rows came with {len(stamps)}")
+        if len(stamps) and not (stamps[0] in fact.range and stamps[-1] in fact.range):
+            raise ValueError(f"rows lie outside of their fact's range {fact.range}")
         writing = self._may_write()
 
         def work(con: sqlite3.Connection) -> None:

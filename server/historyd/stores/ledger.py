@@ -185,7 +185,7 @@ class Ledger:
                 self._join(series, run)
 
     def _run(self, series: KnownSeries, part: TimeRange, limit: int) -> list[Block]:
-        """Blocks of fewer than `limit` rows side by side, in the part and about `limit` rows to both sides of it."""
+        """Blocks of fewer than `limit` rows side by side, in the part and some to both sides of it."""
         left = _small(self._blocks.before(series, part.end), limit)
         return [*reversed(left), *_small(self._blocks.since(series, part.end), limit)]
 
@@ -230,10 +230,13 @@ def covered_spans(con: sqlite3.Connection, series: KnownSeries) -> list[Covered]
 
 
 def _small(found: Iterator[Block], limit: int) -> list[Block]:
-    """The first blocks that have fewer than `limit` rows each, until they have that many together."""
+    """The first blocks that have fewer than `limit` rows each, until they have twice as many together.
+
+    Side by side in covered time there are never so many: they are joined before. Only gaps keep more apart.
+    """
     run: list[Block] = []
     for block in found:
-        if block.row_count >= limit or _row_count(run) >= limit:
+        if block.row_count >= limit or _row_count(run) >= 2 * limit:
             break
         run.append(block)
     return run

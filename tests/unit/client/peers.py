@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import markethistory
 import markethistory.aio
 from markethistory import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 IMPATIENT = RetryPolicy(attempts=4, backoff_s=0.0)
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+
 from markethistory import (
     AccessDenied,
     CoverageSpan,
@@ -16,8 +17,8 @@ from markethistory import (
     EnsureResult,
     InvalidRequest,
     Market,
-    Markets,
     MarketHistoryError,
+    Markets,
     Refused,
     ServerError,
     StoredSeries,
@@ -29,7 +30,6 @@ from markethistory import (
 )
 from markethistory.v1 import coverage_pb2, series_pb2
 from markethistory.v1 import history_service_pb2 as pb
-
 from tests.fake_history import MINUTE, SERIES, START, Break, FakeHistory, covered, error_info, serving, stamp, window
 from tests.unit.client.peers import aio_face, sync_face
 
@@ -188,15 +188,11 @@ def test_markets_are_read_to_their_last_page(call):
             timeframes=["1m", "1h"],
             next_page_token="t",
         ),
-        "t": pb.ListMarketsResponse(
-            markets=[series_pb2.Market(symbol="C/D:D", type="swap")], timeframes=["1m", "1h"]
-        ),
+        "t": pb.ListMarketsResponse(markets=[series_pb2.Market(symbol="C/D:D", type="swap")], timeframes=["1m", "1h"]),
     }
     with serving(FakeHistory({"ListMarkets": lambda request: [pages[request.page_token]]})) as target:
         found = call(target, "markets", "binance", "*/*")
-    assert found == Markets(
-        (Market("A/B", "spot", True, START), Market("C/D:D", "swap", False)), ("1m", "1h")
-    )
+    assert found == Markets((Market("A/B", "spot", True, START), Market("C/D:D", "swap", False)), ("1m", "1h"))
 
 
 @faces
@@ -236,9 +232,7 @@ def test_a_timeout_covers_resumed_calls_and_pauses():
     """The pause that the server asks for would end after the deadline, so its error is raised at once."""
     import markethistory
 
-    away = Break(
-        grpc.StatusCode.UNAVAILABLE, "away", error_info("EXCHANGE_UNAVAILABLE"), timedelta(seconds=25)
-    )
+    away = Break(grpc.StatusCode.UNAVAILABLE, "away", error_info("EXCHANGE_UNAVAILABLE"), timedelta(seconds=25))
     fake = FakeHistory({"EnsureRange": lambda _: [plan(1), away]})
     with serving(fake) as target, markethistory.connect(target) as client, pytest.raises(Unavailable):
         client.ensure(SERIES, START, END, timeout=20)

@@ -6,11 +6,11 @@ import asyncio
 import threading
 
 import grpc
+import pytest
+
 import markethistory
 import markethistory.aio
-import pytest
 from markethistory.v1 import history_service_pb2 as pb
-
 from tests.fake_history import MINUTE, SERIES, START, FakeHistory, bars, frames, serving
 
 

@@ -9,9 +9,9 @@ import grpc_testing
 import pyarrow as pa
 import pytest
 from google.rpc.status_pb2 import Status
+
 from markethistory import Client, EnsureResult, NotFound, RetryPolicy
 from markethistory.v1 import history_service_pb2 as pb
-
 from tests.fake_history import MINUTE, SERIES, START, bars, frames, window
 
 METHODS = pb.DESCRIPTOR.services_by_name["HistoryService"].methods_by_name

@@ -7,10 +7,10 @@ import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
+
 from markethistory.errors import ServerError
 from markethistory.reader import BatchDecoder, split_envelope
 from markethistory.v1 import history_service_pb2 as pb
-
 from tests.fake_history import BARS, EOS, START, bars, frames, key_of, window
 
 REQUEST = pb.ReadRangeRequest(series="s", range=window(START, START.replace(year=2025)))
@@ -50,8 +50,7 @@ def test_rows_come_out_as_they_went_in(parts, compression):
     """However many IPC messages a chunk holds, and whether or not they are compressed."""
     rows = bars(21)
     options = pa.ipc.IpcWriteOptions(compression=compression)
-    pieces = [rows.slice(i, 21 // parts)
-              for i in range(0, 21, 21 // parts)]
+    pieces = [rows.slice(i, 21 // parts) for i in range(0, 21, 21 // parts)]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, BARS, options=options) as writer:
         for piece in pieces:

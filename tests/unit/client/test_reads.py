@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pyarrow as pa
 import pytest
+
 from markethistory import (
     DataLoss,
     Incomplete,
@@ -21,7 +22,6 @@ from markethistory import (
 )
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.v1.coverage_pb2 import COVERAGE_STATE_MISSING, COVERAGE_STATE_UNREACHABLE, CoverageSpan
-
 from tests.fake_history import (
     BARS,
     MINUTE,
@@ -252,9 +252,7 @@ def test_damage_in_the_middle_is_raised_as_data_loss_at_once(call):
 
 @faces
 def test_a_server_that_asks_for_a_pause_is_asked_again(call):
-    away = Break(
-        grpc.StatusCode.UNAVAILABLE, "away", error_info("EXCHANGE_UNAVAILABLE"), timedelta(milliseconds=1)
-    )
+    away = Break(grpc.StatusCode.UNAVAILABLE, "away", error_info("EXCHANGE_UNAVAILABLE"), timedelta(milliseconds=1))
     fake = history((2, away), (0, away))
     with serving(fake) as target:
         assert call(target, "read", SERIES, START, END).num_rows == 1000

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from markethistory.cli.asking import show_coverage, show_markets, show_series
+from markethistory.cli.ensuring import Ensuring
+from markethistory.cli.reading import ReadChoice, Reading
 from markethistory.cli.running import EXIT_CODES, faults_told
 from markethistory.cli.targets import check_output
 
@@ -47,8 +50,6 @@ def coverage(
 ) -> None:
     """Shows what is known of series: covered, pending, unreachable, missing. Asks no exchange."""
     with faults_told(server):
-        from markethistory.cli.asking import show_coverage  # noqa: PLC0415 -- gRPC and Arrow take time --help need not
-
         show_coverage(server, series, start, end, jobs=jobs, as_json=as_json)
 
 
@@ -67,8 +68,6 @@ def ensure(  # noqa: PLR0913 -- one parameter for each option
 ) -> None:
     """Makes ranges covered: fetches what the server does not have."""
     with faults_told(server):
-        from markethistory.cli.ensuring import Ensuring  # noqa: PLC0415
-
         work = Ensuring(server, series, start, end, refresh=refresh, jobs=jobs, as_json=as_json)
         if plan:
             work.show_plans()
@@ -103,8 +102,6 @@ def read(  # noqa: PLR0913 -- one parameter for each option
 ) -> None:
     """Reads rows, fetching first what is missing: a short look at them, or all of them into files."""
     with faults_told(server):
-        from markethistory.cli.reading import ReadChoice, Reading  # noqa: PLC0415
-
         choice = ReadChoice(start, end, last, output, columns, stored_only, require_complete)
         Reading(server, series, choice, jobs=jobs, as_json=as_json).run(yes=yes)
 
@@ -118,8 +115,6 @@ def list_series(
 ) -> None:
     """Lists the series stored."""
     with faults_told(server):
-        from markethistory.cli.asking import show_series  # noqa: PLC0415
-
         show_series(server, pattern, as_json=as_json)
 
 
@@ -133,6 +128,4 @@ def markets(
 ) -> None:
     """Lists the markets and timeframes of an exchange."""
     with faults_told(server):
-        from markethistory.cli.asking import show_markets  # noqa: PLC0415
-
         show_markets(server, exchange, pattern, as_json=as_json)

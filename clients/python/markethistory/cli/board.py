@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
+    from rich.console import JustifyMethod
+
     from markethistory.ensuring import EnsureEvent
 
 
@@ -62,10 +64,11 @@ class Board:
 
 
 def table(title: str, columns: dict[str, str], rows: Iterable[Iterable[Any]]) -> None:
-    """Prints a table; `columns` maps headings to `left` or `right`."""
+    """Prints a table; `columns` maps headings to `left`, `right` or `time`, which is not broken over lines."""
     shown = Table(title=title, title_justify="left", title_style="bold")
     for heading, side in columns.items():
-        shown.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+        justify: JustifyMethod = "right" if side == "right" else "left"
+        shown.add_column(heading, justify=justify, no_wrap=side == "time", overflow="fold")
     for row in rows:
         shown.add_row(*map(_cell, row))
     Console().print(shown)
@@ -77,8 +80,8 @@ def duration(span: timedelta) -> str:
 
 
 def moment(when: datetime | None) -> str:
-    """ISO 8601, empty for None."""
-    return "" if when is None else iso(when)
+    """ISO 8601 to the second, empty for None."""
+    return "" if when is None else iso(when.replace(microsecond=0))
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from markethistory.aio import AsyncBatchStream, AsyncClient
     from markethistory.requests import ReadOptions
     from markethistory.values import ReadSummary
+
+
+_SIDES: Final = {"ts": "time", "id": "left", "side": "left"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ def _file(got: Got) -> dict[str, Any]:
 def _show(series: str, preview: Preview) -> None:
     rows = [*preview.head, *preview.tail]
     names = list(rows[0]) if rows else ["ts"]
-    columns = {name: "left" if name in {"ts", "id", "side"} else "right" for name in names}
+    columns = {name: _SIDES.get(name, "right") for name in names}
     shown = [_cells(row) for row in preview.head]
     if preview.row_count > len(rows):
         shown.append(["..."] * len(names))

@@ -1,4 +1,4 @@
-"""How a command runs and ends: the event loop, Ctrl-C, exit codes, faults in one line. Light to import."""
+"""How a command runs and ends: the event loop, Ctrl-C, exit codes, faults in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where `-o` writes to: one file for each series, or standard output. Light to import."""
+"""Where `-o` writes to: one file for each series, or standard output."""
 
 from __future__ import annotations
 

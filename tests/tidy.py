@@ -18,6 +18,7 @@ MAX_FILE_LINES: Final = 500
 MAX_FUNCTION_LINES: Final = 70
 
 _CORE: Final = ("historyd.errors", "historyd.model")
+_OPTIONS: Final = ("historyd.sources.options", "historyd.ratelimit.options", "historyd.stores.questdb_options")
 _BASES: Final = ("historyd.sources.base", "historyd.stores.base", "historyd.ratelimit.base")
 
 WALLS: Final[dict[str, tuple[str, ...]]] = {
@@ -33,7 +34,7 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.observability": _CORE,
     "historyd.engine": (*_CORE, *_BASES, "historyd.coverage", "historyd.planner", "historyd.quality"),
     "historyd.service": (*_CORE, *_BASES, "historyd.coverage", "historyd.engine", "historyd.arrow"),
-    "historyd.config": (*_CORE, "historyd.config_errors", "historyd.sources.options", "historyd.ratelimit.options"),
+    "historyd.config": (*_CORE, "historyd.config_errors", *_OPTIONS),
     "historyd.config_errors": (),
     "historyd.healthcheck": (),
     "historyd.app": ("historyd",),
@@ -71,7 +72,7 @@ DRIVERS: Final[dict[str, tuple[str, ...]]] = {
     "markethistory.v1": ("historyd.service", "historyd.app", "markethistory"),
     "markethistory": ("historyd.service", "historyd.app", "historyd.cli", "historyd.demo", "historyd.qmtl"),
     "ccxt": ("historyd.sources",),
-    "aiohttp": ("historyd.sources", "historyd.demo"),
+    "aiohttp": ("historyd.sources", "historyd.stores", "historyd.demo"),
     "sqlite3": ("historyd.stores",),
     "asyncpg": ("historyd.stores",),
     "redis": ("historyd.ratelimit",),

@@ -20,7 +20,7 @@ from historyd.ratelimit.process import BudgetConflict, ProcessLimiters
 from historyd.service.server import HistoryServer
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
-from historyd.stores.embedded import open_embedded
+from historyd.stores.places import describe, open_place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -40,7 +40,7 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
     """
     check_exchanges(config)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_embedded(config.store.embedded.path))
+        store = await stack.enter_async_context(open_place(config.store.place))
         source = await _open_source(config, stack)
         yield await stack.enter_async_context(HistoryEngine(store, source))
 
@@ -50,7 +50,7 @@ async def serve(config: Config) -> None:
     log_to_stderr(config.log_level)
     with _Signals() as signals:
         async with open_engine(config) as engine, HistoryServer(engine, config.listen) as server:
-            print(f"historyd listening on {server.address}, store {config.store.embedded.path}", flush=True)  # noqa: T201 -- what a caller waits for
+            print(f"historyd listening on {server.address}, store {describe(config.store.place)}", flush=True)  # noqa: T201 -- what a caller waits for
             await signals.first.wait()
             await _drain(server, config.drain_s, signals)
 

@@ -64,10 +64,11 @@ def check_config(
     """Says whether a configuration is right, without starting anything."""
     with _faults_told():
         from historyd.app import check_exchanges  # noqa: PLC0415
+        from historyd.stores.places import describe  # noqa: PLC0415
 
         loaded = _load(file)
         check_exchanges(loaded)
-        typer.echo(f"ok: listens on {loaded.listen}, store {loaded.store.embedded.path}")
+        typer.echo(f"ok: listens on {loaded.listen}, store {describe(loaded.store.place)}")
 
 
 @app.command()
@@ -76,7 +77,7 @@ def du(config: ConfigFile = None, *, as_json: AsJson = False) -> None:
     with _faults_told():
         from historyd.maintenance import measure, show  # noqa: PLC0415
 
-        report = _run(measure(_load(config).store.embedded.path))
+        report = _run(measure(_load(config).store.place))
         if as_json:
             typer.echo(json.dumps(report.to_json()))
         else:
@@ -93,16 +94,17 @@ def forget(
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Removes rows and coverage of a series, or of a range of it; the server must not be running."""
+    """Removes rows and coverage of a series, or of a range of it; no server may hold an embedded store meanwhile."""
     with _faults_told():
         from historyd.maintenance import forget as remove  # noqa: PLC0415
         from historyd.maintenance import parse_target  # noqa: PLC0415
+        from historyd.stores.places import describe  # noqa: PLC0415
 
         loaded = _load(config)
         target = parse_target(series, time_range)
         if not yes:
-            typer.confirm(f"Remove {target} from {loaded.store.embedded.path}?", abort=True)
-        removed = _run(remove(loaded.store.embedded.path, target))
+            typer.confirm(f"Remove {target} from {describe(loaded.store.place)}?", abort=True)
+        removed = _run(remove(loaded.store.place, target))
         typer.echo(f"removed {removed:,} rows")
 
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from urllib.parse import quote, urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from historyd.config_errors import ConfigError, explain, no_such_key
 from historyd.ratelimit.options import RateLimiterOptions
+from historyd.stores.questdb_options import PG_PORT, QuestDbOptions, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,16 +62,58 @@ class EmbeddedConfig(_Section):
     path: Path = Path("./markethistory.db")
 
 
+class QuestDbConfig(_Section):
+    """Tables in a QuestDB: `dsn`, or its parts; `table_prefix`, or `table` for the bars and, after it, the others."""
+
+    dsn: str | None = Field(default=None, repr=False)
+    host: str = "localhost"
+    port: Annotated[int, Field(ge=1, le=65_535)] = PG_PORT
+    database: str = "qdb"
+    user: str = "admin"
+    password: str = Field(default="quest", repr=False)
+    http: str | None = Field(default=None, repr=False)
+    table: str | None = None
+    table_prefix: str | None = None
+
+    @model_validator(mode="after")
+    def _options_are_right(self) -> Self:
+        given = self.model_fields_set
+        parts = sorted(given & {"host", "port", "database", "user", "password"})
+        if "dsn" in given and parts:
+            raise ValueError(f"give dsn or its parts, not both: there is {', '.join(parts)} too")
+        if self.table is not None and self.table_prefix is not None:
+            raise ValueError("give table or table_prefix, not both")
+        _ = self.options
+        return self
+
+    @property
+    def options(self) -> QuestDbOptions:
+        """The same for the store."""
+        tables = Tables.of_prefix(self.table_prefix or "markethistory")
+        if self.table is not None:
+            tables = Tables.of_table(self.table)
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        made = f"postgresql://{login}@{host}:{self.port}/{quote(self.database, safe='')}"
+        return QuestDbOptions(self.dsn or made, self.http, tables)
+
+
 class StoreConfig(_Section):
-    """Where rows and coverage live."""
+    """Where rows and coverage live: `embedded` or `questdb`."""
 
     embedded: EmbeddedConfig = EmbeddedConfig()
-    questdb: Any = Field(default=None, repr=False)
+    questdb: QuestDbConfig | None = Field(default=None, repr=False)
 
-    @field_validator("questdb", mode="before")
-    @classmethod
-    def _not_yet(cls, _: Any) -> None:
-        raise ValueError("QuestDB is not in this version: use store.embedded")
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.questdb is not None and "embedded" in self.model_fields_set:
+            raise ValueError("there is one store: give embedded or questdb, not both")
+        return self
+
+    @property
+    def place(self) -> Path | QuestDbOptions:
+        """Where the store is."""
+        return self.embedded.path if self.questdb is None else self.questdb.options
 
 
 class ConnectorsConfig(_Section):

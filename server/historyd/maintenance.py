@@ -1,13 +1,14 @@
-"""What an operator does to a store file: see what it takes, remove what is not wanted.
+"""What an operator does to a store: see what it takes, remove what is not wanted.
 
-Looking needs no other process to be stopped; removing is refused while a server holds the file.
+Looking needs no other process to be stopped; removing from a file is refused while a server holds it.
 Never does: make a store that is not there, or ask (the command line does).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
@@ -18,29 +19,27 @@ from historyd.errors import InvalidField, StoreUnavailable
 from historyd.model.series import SeriesId
 from historyd.model.time_range import TimeRange, from_datetime, iso
 from historyd.stores.embedded import open_embedded
+from historyd.stores.places import open_place
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from historyd.stores.base import StoredSeries
+    from historyd.stores.base import Store, StoredSeries
     from historyd.stores.embedded import Usage
+    from historyd.stores.places import Place
 
 _PAGE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a store file takes, and each series in it, by id."""
+    """What a store takes, None for a QuestDB, whose files this cannot see; and each series in it, by id."""
 
-    usage: Usage
+    usage: Usage | None
     series: tuple[StoredSeries, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values; times in ISO 8601, None where there is none."""
         return {
-            "file_bytes": self.usage.file_bytes,
-            "log_bytes": self.usage.log_bytes,
-            "free_bytes": self.usage.free_bytes,
+            **(asdict(self.usage) if self.usage is not None else {}),
             "series": [
                 {
                     "series": str(entry.series),
@@ -65,14 +64,21 @@ class Target:
         return f"{'all' if self.window is None else self.window} of {self.series}"
 
 
-async def measure(path: Path) -> Report:
-    """What the store at `path` takes. Raises StoreUnavailable."""
-    _require(path)
-    async with open_embedded(path, readonly=True) as store:
-        found: list[StoredSeries] = []
-        while page := await store.list_series("*", str(found[-1].series) if found else "", _PAGE):
-            found += page
-        return Report(await store.usage(), tuple(found))
+async def measure(place: Place) -> Report:
+    """What the store there takes. Raises StoreUnavailable."""
+    if isinstance(place, Path):
+        _require(place)
+        async with open_embedded(place, readonly=True) as store:
+            return Report(await store.usage(), await _series(store))
+    async with open_place(place) as store:
+        return Report(None, await _series(store))
+
+
+async def _series(store: Store) -> tuple[StoredSeries, ...]:
+    found: list[StoredSeries] = []
+    while page := await store.list_series("*", str(found[-1].series) if found else "", _PAGE):
+        found += page
+    return tuple(found)
 
 
 def show(report: Report) -> None:
@@ -92,7 +98,10 @@ def show(report: Report) -> None:
     console = Console()
     console.print(table)
     usage = report.usage
-    console.print(f"file {decimal(usage.file_bytes)}, log {decimal(usage.log_bytes)}, free {decimal(usage.free_bytes)}")
+    if usage is not None:
+        console.print(
+            f"file {decimal(usage.file_bytes)}, log {decimal(usage.log_bytes)}, free {decimal(usage.free_bytes)}"
+        )
 
 
 def parse_target(series: str, time_range: str | None) -> Target:
@@ -103,10 +112,11 @@ def parse_target(series: str, time_range: str | None) -> Target:
     return Target(SeriesId.parse(series), None if time_range is None else _parse_range(time_range))
 
 
-async def forget(path: Path, target: Target) -> int:
+async def forget(place: Place, target: Target) -> int:
     """Removes the rows and the coverage of a target together; returns the rows removed. Raises StoreUnavailable."""
-    _require(path)
-    async with open_embedded(path) as store:
+    if isinstance(place, Path):
+        _require(place)
+    async with open_place(place) as store:
         return await store.forget(target.series, target.window)
 
 

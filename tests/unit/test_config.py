@@ -11,6 +11,7 @@ from historyd.app import check_exchanges
 from historyd.config import Config, load_config, with_listen
 from historyd.config_errors import ConfigError
 from historyd.ratelimit.options import Scope
+from historyd.stores.questdb_options import QuestDbOptions
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +119,14 @@ def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypat
         ("listen: 127.0.0.1", ["listen: must be HOST:PORT"]),
         ("listen: 127.0.0.1:65536", ["listen: must be HOST:PORT"]),
         ("drain_s: -1", ["drain_s: "]),
-        ("store: {questdb: {dsn: x}}", ["store.questdb: QuestDB is not in this version"]),
+        ("store: {questdb: {dsn: secret}}", ["store.questdb: dsn must be like postgresql://"]),
+        ("store: {questdb: {dsn: 'postgresql://u:p/w@h'}}", ["store.questdb: dsn must be like postgresql://"]),
+        ("store: {questdb: {dsn: 'postgresql://h', port: 1}}", ["store.questdb: give dsn or its parts, not both"]),
+        ("store: {questdb: {http: 'localhost:9000'}}", ["store.questdb: http must be a scheme and a host"]),
+        ("store: {questdb: {table: a, table_prefix: b}}", ["store.questdb: give table or table_prefix, not both"]),
+        ("store: {questdb: {table: 'a;b'}}", ["store.questdb: table must be a letter and up to 59 letters"]),
+        ("store: {questdb: {tabel: a}}", ["store.questdb.tabel: ", "did you mean 'table'?"]),
+        ("store: {questdb: {}, embedded: {path: x}}", ["store: there is one store: give embedded or questdb"]),
         ("- listen", ["must be a mapping"]),
         ("listen: [", ["is not YAML in line 1"]),
     ],
@@ -173,3 +181,21 @@ def test_two_quotas_under_one_key_are_told(tmp_path: Path) -> None:
     text = f"exchanges: {{binance: {one}, okx: {other}}}"
     with pytest.raises(ConfigError, match=r"exchanges\.okx\.rate_limiter: two different"):
         check_exchanges(load(tmp_path, text))
+
+
+def test_questdb_is_told_by_its_parts_or_by_a_dsn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of tables are those of the specification; a password may have any characters."""
+    monkeypatch.setenv("SECRET", "p@:/ w")
+    config = load(tmp_path, 'store: {questdb: {host: db, user: me, password: "${SECRET}", table_prefix: crypto}}')
+    options = config.store.place
+    assert isinstance(options, QuestDbOptions)
+    assert (options.address, options.database) == ("db:8812", "qdb")
+    assert options.http_login == ("me", "p@:/ w")
+    assert options.http_url == "http://db:9000"
+    assert (options.tables.bars, options.tables.trades) == ("crypto_ohlcv", "crypto_trades")
+    assert "p@" not in repr(config) + repr(options)
+    dsn = load(tmp_path, "store: {questdb: {dsn: 'postgresql://a:b@h:1/d', http: 'https://x:y@w', table: bars}}")
+    other = dsn.store.place
+    assert isinstance(other, QuestDbOptions)
+    assert (other.address, other.database, other.tables.bars) == ("h:1", "d", "bars")
+    assert (other.http_url, other.http_login) == ("https://w", ("x", "y"))

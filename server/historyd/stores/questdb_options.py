@@ -54,13 +54,10 @@ class QuestDbOptions:
     tables: Tables = field(default_factory=lambda: Tables.of_prefix("markethistory"))
 
     def __post_init__(self) -> None:
-        dsn = urlsplit(self.dsn)
-        if dsn.scheme not in {"postgresql", "postgres"} or not dsn.hostname:
-            raise ValueError("dsn must be like postgresql://user:password@host:8812/qdb")
-        if self.http is not None:
-            url = urlsplit(self.http)
-            if url.scheme not in {"http", "https"} or not url.hostname or url.path not in {"", "/"}:
-                raise ValueError("http must be a scheme and a host, for example http://localhost:9000")
+        if not _is_address(self.dsn, {"postgresql", "postgres"}):
+            raise ValueError("dsn must be like postgresql://user:password@host:8812/qdb, its parts percent-encoded")
+        if self.http is not None and (not _is_address(self.http, {"http", "https"}) or urlsplit(self.http).path > "/"):
+            raise ValueError("http must be a scheme and a host, for example http://localhost:9000")
 
     @property
     def host(self) -> str:
@@ -99,6 +96,14 @@ class QuestDbOptions:
             if url.username is not None:
                 return unquote(url.username), unquote(url.password or "")
         return None
+
+
+def _is_address(text: str, schemes: set[str]) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in schemes and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
 
 
 def _check_name(key: str, name: str) -> None:

@@ -128,6 +128,7 @@ class QuestDbStore:
             raise ValueError(f"a fact of {fact.row_count} rows came with {rows.num_rows}")
         if series not in self._opened:
             raise ValueError(f"open_series comes before the first commit of {series}")
+        await self._journal.sync()
         if series not in self._journal.openings.layouts:
             # Another server has forgotten the series; for this one it goes on.
             await self.open_series(series, *self._opened[series])

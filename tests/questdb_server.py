@@ -43,6 +43,8 @@ _SETTINGS: Final = {
     "QDB_SHARED_NETWORK_WORKER_COUNT": "4",
     "QDB_QUERY_TIMEOUT": "15m",
     "QDB_PG_NET_CONNECTION_LIMIT": "128",
+    # Tables can be suspended, as a full disk does.
+    "QDB_DEV_MODE_ENABLED": "true",
     # Many small tables: less is set aside for each.
     "QDB_CAIRO_WRITER_DATA_APPEND_PAGE_SIZE": "1m",
     "QDB_CAIRO_WAL_WRITER_DATA_APPEND_PAGE_SIZE": "256k",
@@ -121,6 +123,17 @@ class QuestDb:
     def kill(self) -> None:
         """As a crash does."""
         self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """It answers no more, but its ports are open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        """Ends a freeze."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """As its operator does."""

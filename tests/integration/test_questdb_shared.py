@@ -11,7 +11,6 @@ import pytest
 from historyd.errors import OriginMismatch
 from historyd.model.page import Layout
 from historyd.model.series import SeriesId
-from historyd.model.time_range import TimeRange
 from historyd.model.venue import Origin
 from historyd.stores.questdb import open_questdb
 from tests.rows import BTC, answer, bars, minutes, slots
@@ -19,6 +18,7 @@ from tests.rows import BTC, answer, bars, minutes, slots
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from historyd.model.time_range import TimeRange
     from historyd.stores.questdb import QuestDbStore
     from tests.questdb_server import QuestDb
 

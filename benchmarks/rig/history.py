@@ -1,4 +1,4 @@
-"""The thing measured: a real `historyd serve` on an embedded store that was filled before it started."""
+"""The thing measured: a real `historyd serve` on a store that was filled before it started."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.rig.bars import MINUTE_US, batches
@@ -17,11 +18,12 @@ from historyd.model.page import Layout
 from historyd.model.series import SeriesId
 from historyd.model.time_range import TimeRange
 from historyd.model.venue import Origin
-from historyd.stores.embedded import open_embedded
+from historyd.stores.places import open_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
+
+    from historyd.stores.places import Place
 
 PAGE_ROWS: Final = 1_000
 """What one call of the exchange returns, so what one commit holds."""
@@ -41,13 +43,13 @@ class Shape:
     host: str = "api.binance.com"
 
 
-def fill(path: Path, sizes: Mapping[str, int], shape: Shape | None = None) -> None:
+def fill(path: Place, sizes: Mapping[str, int], shape: Shape | None = None) -> None:
     """Writes a store in which each series has its number of bars, committed page by page as a backfill would."""
     asyncio.run(_fill(path, sizes, shape or Shape()))
 
 
-async def _fill(path: Path, sizes: Mapping[str, int], shape: Shape) -> None:
-    async with open_embedded(path) as store:
+async def _fill(path: Place, sizes: Mapping[str, int], shape: Shape) -> None:
+    async with open_place(path) as store:
         for text, rows in sizes.items():
             say(f"storing {rows} bars of {text}")
             series = SeriesId.parse(text)
@@ -59,9 +61,9 @@ async def _fill(path: Path, sizes: Mapping[str, int], shape: Shape) -> None:
 
 
 @contextmanager
-def historyd(path: Path, *, exchange_url: str | None = None, log: bool = False) -> Iterator[tuple[Server, str]]:
+def historyd(path: Place, *, exchange_url: str | None = None, log: bool = False) -> Iterator[tuple[Server, str]]:
     """A server on this store and its address; with an exchange, binance is there, and asking it is free."""
-    env = {"HISTORYD_STORE__EMBEDDED__PATH": str(path)}
+    env = _environment(path)
     if exchange_url is not None:
         # A quota that never binds: what is measured is the machinery, not the waiting.
         unlimited = {"tokens_per_interval": 1_000_000, "interval_ms": 1000, "burst_tokens": 1_000_000}
@@ -69,6 +71,14 @@ def historyd(path: Path, *, exchange_url: str | None = None, log: bool = False) 
     with serving("historyd", "serve", "--listen", "127.0.0.1:0", env=env, log=log) as server:
         address = server.ready_line.split("listening on ")[1].split(",")[0]
         yield server, address
+
+
+def _environment(place: Place) -> dict[str, str]:
+    if isinstance(place, Path):
+        return {"HISTORYD_STORE__EMBEDDED__PATH": str(place)}
+    prefix = place.tables.bars.removesuffix("_ohlcv")
+    address = {"dsn": place.dsn, "http": place.http_url, "table_prefix": prefix}
+    return {f"HISTORYD_STORE__QUESTDB__{name.upper()}": value for name, value in address.items()}
 
 
 @contextmanager

@@ -160,7 +160,39 @@ class HistoryPeer(Peer):
         return {"seconds": seconds, "calls": calls, "rows": rows}
 
 
+class AsyncpgPeer(Peer):
+    """QuestDB by asyncpg's `fetch`, then a Table: what a user without this server would write."""
+
+    def __init__(self, target: str) -> None:
+        from benchmarks.rig.questdb_reads import AsyncpgReads
+
+        self._reads = AsyncpgReads(target)
+
+    def get(self, rows: int) -> pa.Table:
+        return self._reads.get(rows)
+
+    def close(self) -> None:
+        self._reads.close()
+
+
+class ParquetPeer(Peer):
+    """QuestDB's own Parquet export of the whole range in one request, read into a Table."""
+
+    def __init__(self, target: str) -> None:
+        from benchmarks.rig.questdb_reads import ParquetReads
+
+        self._reads = ParquetReads(target)
+
+    def get(self, rows: int) -> pa.Table:
+        return self._reads.get(rows)
+
+    def close(self) -> None:
+        """It keeps no connection."""
+
+
 PEERS: Final[dict[str, Callable[[str], Peer | BareCcxtPeer]]] = {
+    "asyncpg": AsyncpgPeer,
+    "parquet": ParquetPeer,
     "flight": FlightPeer,
     "socket": SocketPeer,
     "history": HistoryPeer,

@@ -1,7 +1,8 @@
 """`questdb_write`: pages of 1,000 bars made visible and covered, beside a bare `executemany` of the same pages.
 
 The bare loop inserts into a table of the same shape, waits for acknowledgements only, and writes no facts. Pages are
-committed as a backfill does, a few under way at once. Each round is of a time that no other round touches.
+committed as one backfill does, and as four at once do, each with a few under way. Each round writes another series of
+the same time, so that rows have to be merged into what is there.
 """
 
 from __future__ import annotations
@@ -37,13 +38,22 @@ if TYPE_CHECKING:
 _NAIVE = pa.timestamp("us")
 
 
-def run(pages: int = 200, rounds: int = 7, mode: str = "nosync") -> dict[str, Any]:
-    """Rows a second of both, and the ratio; `mode` is QuestDB's cairo.commit.mode."""
+def run(pages: int = 200, rounds: int = 7, modes: tuple[str, ...] = ("nosync", "sync")) -> dict[str, Any]:
+    """Rows a second of all, and the ratios, in each of QuestDB's modes of commit."""
+    found: dict[str, Any] = {}
+    for mode in modes:
+        found |= _run(pages, rounds, mode)
+    return found
+
+
+def _run(pages: int, rounds: int, mode: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, running_questdb(Path(folder), QDB_CAIRO_COMMIT_MODE=mode) as questdb:
         ours, bare = questdb.options("ours"), questdb.options("bare")
+        numbers = iter(range(9_999))
         contenders = {
-            "history": partial(_alone, _commit, ours, pages, iter(range(99))),
-            "bare": partial(_alone, _insert, bare, pages, iter(range(99))),
+            "history": partial(_alone, partial(_commit, LOOKAHEAD), ours, pages, numbers),
+            "four_series": partial(_alone, partial(_commit, 4 * LOOKAHEAD), ours, pages, numbers),
+            "bare": partial(_alone, _insert, bare, pages, numbers),
         }
         for warm_up in contenders.values():
             warm_up()
@@ -51,6 +61,7 @@ def run(pages: int = 200, rounds: int = 7, mode: str = "nosync") -> dict[str, An
     rows = pages * PAGE_ROWS
     return {
         f"ratio_to_bare_{mode}": times_faster(found["history"], found["bare"]),
+        f"ratio_to_bare_four_backfills_{mode}": times_faster(found["four_series"], found["bare"]),
         f"rows_per_s_{mode}": round(rows / median(found["history"])),
         f"bare_rows_per_s_{mode}": round(rows / median(found["bare"])),
     }
@@ -60,7 +71,7 @@ def _alone(work: Any, options: QuestDbOptions, pages: int, rounds: Iterator[int]
     return float(asyncio.run(work(options, pages, next(rounds))))
 
 
-async def _commit(options: QuestDbOptions, pages: int, number: int) -> float:
+async def _commit(at_once: int, options: QuestDbOptions, pages: int, number: int) -> float:
     async with open_questdb(options) as store:
         series = SeriesId.parse(f"ohlcv:binance:R{number}/USDT:1m")
         await store.open_series(series, Origin("api.binance.com"), Layout(PAGE_ROWS))
@@ -73,7 +84,7 @@ async def _commit(options: QuestDbOptions, pages: int, number: int) -> float:
 
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            for _ in range(LOOKAHEAD):
+            for _ in range(at_once):
                 group.create_task(keep_committing())
         return time.perf_counter() - began
 

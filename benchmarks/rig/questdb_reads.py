@@ -69,12 +69,16 @@ class ParquetReads:
         token = base64.b64encode(":".join(asked["login"]).encode()).decode()
         self._headers = {"Authorization": f"Basic {token}"}
 
+        self._export("SELECT 1")  # all that is loaded at first use is loaded
+
     def get(self, rows: int) -> pa.Table:
         start, end = (int(moment.timestamp()) * 1_000_000 for moment in (start_of(rows), END))
-        query = (
+        return self._export(
             f"SELECT ts, open, high, low, close, volume FROM {self._table} "
             f"WHERE series = '{series_of(rows)}' AND ts >= {start} AND ts < {end}"
         )
+
+    def _export(self, query: str) -> pa.Table:
         asked = Request(f"{self._url}/exp?{urlencode({'query': query, 'fmt': 'parquet'})}", headers=self._headers)
         with urlopen(asked) as answer:
             return pq.read_table(io.BytesIO(answer.read()))

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _ROW_BYTES: Final[Mapping[Kind, int]] = {Kind.OHLCV: 60, Kind.TRADES: 80}
 """What a row takes in its table, about; the files belong to all series together."""
+_WRITES: Final = 3
+"""A page is written again if its series was forgotten meanwhile."""
 _ALWAYS: Final = TimeRange(EARLIEST, LATEST)
 
 
@@ -128,13 +130,14 @@ class QuestDbStore:
             raise ValueError(f"a fact of {fact.row_count} rows came with {rows.num_rows}")
         if series not in self._opened:
             raise ValueError(f"open_series comes before the first commit of {series}")
-        await self._journal.sync()
-        if series not in self._journal.openings.layouts:
-            # Another server has forgotten the series; for this one it goes on.
-            await self.open_series(series, *self._opened[series])
-        await self._writer.commit(Page(series, fact, rows, quarantined))
-        if series not in self._journal.openings.layouts:
-            raise StoreUnavailable("the series was forgotten while it was written", cause="forgotten")
+        for _ in range(_WRITES):
+            if series not in self._journal.openings.layouts:
+                # Another server has forgotten the series; for this one it goes on.
+                await self.open_series(series, *self._opened[series])
+            await self._writer.commit(Page(series, fact, rows, quarantined))
+            if series in self._journal.openings.layouts:
+                return
+        raise StoreUnavailable("the series is being forgotten while it is written", cause="forgotten")
 
     async def coverage(self, series: SeriesId, window: TimeRange) -> list[Covered]:
         """Maximal covered spans clipped to the window, ascending, each with its exact row count.

@@ -11,6 +11,7 @@ QuestDB cannot: what is superseded or forgotten is gone for readers at once, its
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 _ROW_BYTES: Final[Mapping[Kind, int]] = {Kind.OHLCV: 60, Kind.TRADES: 80}
 """What a row takes in its table, about; the files belong to all series together."""
+_AHEAD: Final = 2
+"""Windows fetched at once by one read."""
 _WRITES: Final = 3
 """A page is written again if its series was forgotten meanwhile."""
 _ALWAYS: Final = TimeRange(EARLIEST, LATEST)
@@ -271,22 +274,28 @@ class QuestDbStore:
         return found[::-1], have
 
     async def _stream(self, series: SeriesId, steps: Iterator[Window]) -> AsyncGenerator[pa.RecordBatch, None]:
-        """The batches of all windows; one window is fetched while the one before is handed out."""
-        ahead = self._fetch(series, steps)
+        """The batches of all windows; the next ones are fetched while one is handed out."""
+        ahead: deque[asyncio.Task[list[pa.RecordBatch]]] = deque()
         try:
-            while ahead is not None:
-                batches = await ahead
-                ahead = self._fetch(series, steps)
+            while self._fill(ahead, series, steps):
+                batches = await ahead[0]
+                ahead.popleft()
+                self._fill(ahead, series, steps)
                 for batch in batches:
                     yield batch
         finally:
-            if ahead is not None:
-                ahead.cancel()
-                await asyncio.wait({ahead})
+            for task in ahead:
+                task.cancel()
+            if ahead:
+                await asyncio.wait(ahead)
 
-    def _fetch(self, series: SeriesId, steps: Iterator[Window]) -> asyncio.Task[list[pa.RecordBatch]] | None:
-        window = next(steps, None)
-        return None if window is None else asyncio.create_task(self._reader.fetch(series, window))
+    def _fill(
+        self, ahead: deque[asyncio.Task[list[pa.RecordBatch]]], series: SeriesId, steps: Iterator[Window]
+    ) -> bool:
+        """Has as many windows fetched as may be under way; whether there are any."""
+        while len(ahead) < _AHEAD and (window := next(steps, None)) is not None:
+            ahead.append(asyncio.create_task(self._reader.fetch(series, window)))
+        return bool(ahead)
 
     async def _describe(self, series: SeriesId) -> StoredSeries:
         segments = await self._settled(series)

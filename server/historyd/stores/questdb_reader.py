@@ -42,7 +42,7 @@ WINDOW_ROWS: Final[Mapping[Kind, int]] = {Kind.OHLCV: 44_640, Kind.TRADES: 30_00
 BATCH_ROWS: Final[Mapping[Kind, int]] = {Kind.OHLCV: 16_384, Kind.TRADES: 8_192}
 """Most rows of a batch: about one frame on the wire."""
 FEW_ROWS: Final = 1_000
-"""Up to so many rows come over PostgreSQL's wire: at 1,000 the two are equal, at 5,000 the export takes half the time."""
+"""Up to so many rows come over PostgreSQL's wire: the two are equal at 1,000, Parquet is twice as fast at 5,000."""
 _CONNECT_S: Final = 5.0
 _SILENCE_S: Final = 60.0
 _TOO_MANY: Final = 429

@@ -32,6 +32,9 @@ generate: install ## Generates the Python code of the contract from proto/.
 bench: install ## Runs one benchmark: make bench NAME=read (the others: ls benchmarks).
 	@$(RUN) python -m benchmarks $(NAME)
 
+questdb: install ## Runs a QuestDB on this machine for development, its jar through Maven, its data in .tools/questdb.
+	@$(RUN) python -m tests.questdb_server .tools/questdb
+
 install: $(UV) ## Installs everything that tests and benchmarks need.
 	@echo "== install"
 	@$(UV) sync --frozen --quiet
@@ -56,4 +59,4 @@ $(GRPCURL):
 	elif [ -n "$$CI" ]; then echo "CI needs Go: the tests drive the server with grpcurl."; exit 1; \
 	else echo "No Go here: the tests that drive the server with grpcurl will be skipped."; fi
 
-.PHONY: help demo test lint generate bench install clean
+.PHONY: help demo test lint generate bench questdb install clean

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 SERIES = "ohlcv:binance:BTC/USDT:1m"
-PAGES, PAGE_BARS = 60, 100
-START = datetime(2024, 1, 1, tzinfo=UTC)
+PAGES, PAGE_BARS = 72, 60
+START = datetime(2024, 1, 1, tzinfo=UTC)  # on the grid of hourly pages
 END = START + timedelta(minutes=PAGES * PAGE_BARS)
 START_MS = int(START.timestamp() * 1000)
 WANTED = floats(RandomWalk().bars("BTCUSDT", "1m", START_MS, START_MS + (PAGES * PAGE_BARS - 1) * 60_000, 10_000))
@@ -109,7 +109,8 @@ async def test_a_server_killed_during_a_backfill_has_covered_only_what_is_there(
     spans = await reading.coverage(SERIES, START, END)
     covered = sum(span.row_count for span in spans if span.state is CoverageState.COVERED)
     assert kill_at * PAGE_BARS <= covered
-    assert len(rows_of(await reading.read(SERIES, START, END, ensure=False))) == covered
+    # What the dead server had sent may still come in.
+    assert len(rows_of(await reading.read(SERIES, START, END, ensure=False))) >= covered
     result = await reading.ensure(SERIES, START, END)
-    assert result.page_count == PAGES - covered // PAGE_BARS
+    assert result.page_count <= PAGES - covered // PAGE_BARS
     assert rows_of(await reading.read(SERIES, START, END, ensure=False, require_complete=True)) == WANTED

@@ -2,6 +2,8 @@
 
 In CI nothing is skipped: where the environment variable CI is set, a test or a module that skips itself fails
 instead, with its reason. A machine at home may lack a tool; the one that judges a change may not.
+Recorded market data is no part of the repository: where it is absent, the tests that read it are left out, and the
+summary says so.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+from tests import realdata
 
 from tests.questdb_server import QuestDb, running_questdb
 
@@ -22,6 +27,10 @@ def questdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuestDb]:
     """A QuestDB of this test process, for tests that leave it running; each takes tables of its own."""
     with running_questdb(tmp_path_factory.mktemp("questdb")) as server:
         yield server
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 def _in_ci() -> bool:
@@ -48,3 +57,16 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _forbid_skip(report)
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if realdata.available():
+        return
+    left_out = [item for item in items if item.get_closest_marker("realdata")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not realdata.available():
+        terminalreporter.write_line(f"no recorded market data in {realdata.ROOT}: the tests that read it are left out")

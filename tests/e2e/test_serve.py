@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from markethistory.v1 import history_service_pb2 as pb
@@ -77,6 +78,9 @@ async def test_what_was_fetched_is_there_after_a_restart_without_any_exchange(
 ) -> None:
     await read_all(connected)
     assert await connected.stop() == 0
+    (line,) = [line for line in (tmp_path / "log").read_text().splitlines() if "historyd.access" in line]
+    assert f"call method=ReadRange series={BTC} status=OK ms=" in line
+    assert line.endswith("rows=1500")
     (tmp_path / "offline.yaml").write_text("exchanges: {binance: {base_url: 'http://127.0.0.1:1'}}\n")
     async with serve_process(tmp_path, "-c", "offline.yaml") as serving:
         assert sum(message.row_count for message in await read_all(serving)) == 1500
@@ -97,6 +101,7 @@ async def test_disk_usage_is_shown_beside_a_running_server(connected: Serving, t
     assert f"{rows:,}" in out
 
 
+@pytest.mark.slow
 async def test_forgetting_asks_first_and_needs_the_store_alone(connected: Serving, tmp_path: Path) -> None:
     """Refused while the server runs; a `no` removes nothing; a range, then all, are removed with their coverage."""
     await read_all(connected)

@@ -26,7 +26,7 @@ from historyd.model.venue import Origin
 from historyd.stores.embedded import open_embedded
 from markethistory.v1 import coverage_pb2, series_pb2
 from markethistory.v1 import history_service_pb2 as pb
-from tests.e2e.serving import Local, serve_engine
+from tests.e2e.serving import SERVICE, Local, serve_engine
 from tests.rows import bars
 from tests.scripted import MINUTE, START_OF_2024, ScriptedSource, VirtualClock, bars_at
 
@@ -147,6 +147,21 @@ async def test_the_last_rows_and_some_columns_can_be_asked_for(tmp_path: Path) -
         messages = await it.read(last=120, range=series_pb2.TimeRange(end=span(0, 500).end), columns=["close"])
         assert table_of(messages).equals(expected(380, 500).select(["ts", "close"]))
         assert messages[0].range == span(380, 500)
+
+
+async def test_the_last_rows_are_one_message_even_if_they_have_to_be_fetched(tmp_path: Path) -> None:
+    """So that a client may call for them as if the RPC answered once."""
+    async with house(tmp_path) as it:
+        asked = pb.ReadRangeRequest(series=BTC, last=500, range=span(0, 1000), ensure=True)
+        once: grpc.aio.UnaryUnaryMultiCallable[pb.ReadRangeRequest, pb.ReadRangeResponse] = (
+            it.local.channel.unary_unary(
+                f"/{SERVICE}/ReadRange", pb.ReadRangeRequest.SerializeToString, pb.ReadRangeResponse.FromString
+            )
+        )
+        answer = await once(asked)
+        assert it.source.calls
+        assert table_of([answer]).equals(expected(500, 1000))
+        assert answer.summary.complete
 
 
 async def test_a_series_id_that_is_none_is_an_invalid_argument(tmp_path: Path) -> None:

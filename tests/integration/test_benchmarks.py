@@ -26,7 +26,7 @@ RUNS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "coverage": (lambda: coverage.run(year=3_000, rounds=1, times=5), "p50_ms_10y_10x_rows"),
     "noop_ensure": (lambda: noop_ensure.run(times=10), "p50_ms"),
     "backfill": (lambda: backfill.run(rows=3_000, rounds=1), "ratio_to_bare_ccxt"),
-    "stalled_client": (lambda: stalled_client.run(rows=300_000, streams=2), "grown_mib_per_stream"),
+    "stalled_client": (lambda: stalled_client.run(rows=300_000, streams=2, settled_s=0.3), "grown_mib_per_stream"),
     "cancel": (lambda: cancel.run(rows=300_000, times=3), "p50_ms"),
 }
 

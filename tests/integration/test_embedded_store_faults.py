@@ -16,7 +16,7 @@ from historyd.coverage import Fact
 from historyd.errors import CorruptPage, StoreUnavailable
 from historyd.model.time_range import TimeRange, from_datetime
 from historyd.stores.embedded import EmbeddedStore, open_embedded
-from tests.embedded import PAGE, WRITER, checked_pages, commit_page, fill, row_count
+from tests.embedded import PAGE, ROOT, WRITER, checked_pages, commit_page, fill, row_count
 from tests.rows import BTC, MINUTE, bars, minutes, slots
 
 if TYPE_CHECKING:
@@ -63,9 +63,8 @@ async def test_a_file_that_must_not_grow_is_told_of_by_the_operating_system_too(
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\nasync def write",
     )
-    run = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", script, str(path), "0"], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", script, str(path), "0"]
+    run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert "StoreUnavailable: the store cannot be used" in run.stderr
     done = len(run.stdout.splitlines())
     assert done > 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from aiohttp import web
 
 from historyd.demo.exchange import LoopbackExchange, serve_exchange
 from historyd.errors import UnknownSymbol
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from aiohttp.typedefs import Handler
+
 NODE: dict[str, Any] = {"node_id": "blake3:5f0c7a1e", "interval": 60}
 # 2024-01-01: far from now, so that nothing is pending.
 T0 = 1_704_067_200
@@ -25,8 +28,19 @@ UNLIMITED = {"tokens_per_interval": 10_000, "interval_ms": 1000}
 
 
 @pytest.fixture
-async def exchange() -> AsyncIterator[LoopbackExchange]:
-    async with serve_exchange() as running:
+def asked() -> asyncio.Event:
+    """Set once the exchange was asked for something."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def exchange(asked: asyncio.Event) -> AsyncIterator[LoopbackExchange]:
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked.set()
+        return await handler(request)
+
+    async with serve_exchange(middlewares=[note]) as running:
         yield running
 
 
@@ -66,7 +80,7 @@ async def test_the_specifications_quick_start_runs(exchange: LoopbackExchange, t
         },
     }
     added = {"base_url": exchange.url, "store": {"embedded": {"path": str(tmp_path / "q.db")}}}
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="not available in this version") as caught:
         provider = CcxtQuestDBProvider.from_config({**config, **added})
     assert [(str(warning.message).partition(" in this version")[0], warning.filename) for warning in caught] == [
         ("QuestDB is not available", __file__),
@@ -135,19 +149,18 @@ async def test_providers_of_one_file_share_an_engine_and_an_exchange_may_come_la
     assert holds(await first.coverage(**NODE), T0)
 
 
-async def begun(exchange: LoopbackExchange, provider: CcxtQuestDBProvider) -> asyncio.Task[None]:
+async def begun(asked: asyncio.Event, provider: CcxtQuestDBProvider) -> asyncio.Task[None]:
     """An ensure that has made its first call and waits for its second."""
     task = asyncio.create_task(provider.ensure_range(T0, T0 + 60 * 100_000, **NODE))
-    while not exchange.count():
-        await asyncio.sleep(0.01)
+    await asked.wait()
     return task
 
 
 async def test_a_cancelled_call_leaves_the_engine_usable(
-    exchange: LoopbackExchange, make: Callable[..., CcxtQuestDBProvider]
+    asked: asyncio.Event, make: Callable[..., CcxtQuestDBProvider]
 ) -> None:
     provider = make(rate_limiter={"min_interval_s": 300})
-    task = await begun(exchange, provider)
+    task = await begun(asked, provider)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -166,11 +179,9 @@ async def test_a_call_that_is_cancelled_while_the_engine_opens_leaves_it_usable(
     assert len(await provider.coverage(**NODE)) == 1
 
 
-async def test_closing_ends_calls_under_way(
-    exchange: LoopbackExchange, make: Callable[..., CcxtQuestDBProvider]
-) -> None:
+async def test_closing_ends_calls_under_way(asked: asyncio.Event, make: Callable[..., CcxtQuestDBProvider]) -> None:
     provider = make(rate_limiter={"min_interval_s": 300})
-    task = await begun(exchange, provider)
+    task = await begun(asked, provider)
     await asyncio.to_thread(provider.close)
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -86,7 +86,7 @@ def joined_parts(parts: list[bytes | pa.Buffer]) -> bytes:
     return b"".join(parts)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(streams(), st.data())
 def test_concatenated_chunks_are_one_ipc_stream_of_the_same_rows(
     stream: tuple[Kind, list[pa.RecordBatch]], data: st.DataObject

@@ -11,7 +11,7 @@ refused. Never does: hold a snapshot or a connection between two steps of a read
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -28,6 +28,7 @@ from historyd.stores.ledger import Ledger, all_series, covered_spans
 from historyd.stores.spans import UNCOUNTED, clipped
 from historyd.stores.sqlite import SQL, LogBound, check, connect, give_back, prepare, sole_writer
 from historyd.stores.steps import Step, last_step, read_step, resumed
+from historyd.stores.tails import MOST_ROWS, Tail, Tails
 
 if TYPE_CHECKING:
     import sqlite3
@@ -110,6 +111,7 @@ class EmbeddedStore:
         self._writing = writing
         self._most_rows = {kind: int(rows * _ROOM) for kind, rows in form.full_rows.items()}
         self._verified = verified
+        self._tails = Tails()
 
     @property
     def uuid(self) -> str:
@@ -170,10 +172,23 @@ class EmbeddedStore:
         """Rows of the window in key order, only those after `after`; at most two steps are in memory."""
         return self._stream(series, lambda table, known: self._first(table, known, window, after))
 
-    def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
-        """The last `count` rows before `before`, in ascending key order; at most two steps are in memory."""
+    async def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
+        """The last `count` rows before `before`, in ascending key order; at most two steps are in memory.
+
+        From memory if nothing was written to the series since the same was asked.
+        """
+        tail = self._tail_before(series, before)
+        kept = None if tail is None else self._tails.get(tail, count)
+        if kept is not None:
+            yield kept
+            return
         most_rows = self._most_rows[series.kind]
-        return self._stream(series, lambda table, known: last_step(table, known, count, before, most_rows))
+        steps = self._stream(series, lambda table, known: last_step(table, known, count, before, most_rows))
+        async with aclosing(steps) as batches:
+            async for batch in batches:
+                yield batch
+                if tail is not None and batch.num_rows == count <= MOST_ROWS:
+                    self._tails.keep(tail, batch)
 
     async def quarantined_count(self, series: SeriesId, window: TimeRange) -> int:
         """How many rows of the window were set aside."""
@@ -211,6 +226,17 @@ class EmbeddedStore:
     async def usage(self) -> Usage:
         """What the store takes on the disk."""
         return await self._readers.run(partial(_usage, self._path))
+
+    def _tail_before(self, series: SeriesId, instant: int) -> Tail | None:
+        """The tail of a series as of now, if it is known to have no row at or after the instant."""
+        if self._writing is None:
+            return None
+        ledger = self._writing.ledger
+        known = ledger.known.get(series)
+        spans = ledger.spans.get(known.number) if known is not None else None
+        if known is None or not spans or spans[-1].range.end > instant:
+            return None
+        return Tail(known.number, ledger.versions.get(known.number, 0))
 
     def _may_write(self) -> Writing:
         if self._writing is None:

@@ -46,6 +46,7 @@ class Ledger:
         known: the series of the file.
         spans: covered spans by series number, of the series asked for so far.
         quarantined: how many rows are set aside, by series number; no entry if none.
+        versions: how often a series was changed since the store was opened, by series number; no entry if never.
     """
 
     def __init__(self, con: sqlite3.Connection, verified: set[tuple[int, int]], form: BlockForm) -> None:
@@ -54,6 +55,7 @@ class Ledger:
         self._blocks = BlockTable(con, verified)
         self.known = all_series(con)
         self.spans: dict[int, Sequence[Covered]] = {}
+        self.versions: dict[int, int] = {}
         self.quarantined: dict[int, int] = dict(con.execute(SQL["quarantined_per_series"]).fetchall())
 
     def open_series(self, series: SeriesId, origin: Origin, layout: Layout) -> KnownSeries:
@@ -111,6 +113,7 @@ class Ledger:
 
     def _publish(self, series: KnownSeries, appended: Fact | None) -> None:
         """Brings the spans up to date with the transaction just committed; None: they have to be read again."""
+        self.versions[series.number] = self.versions.get(series.number, 0) + 1
         if appended is None:
             self.spans.pop(series.number, None)
         elif series.number in self.spans:

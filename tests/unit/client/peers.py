@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import markethistory
@@ -57,7 +58,7 @@ def cutting_relay(target: str, allowances: list[int]) -> Iterator[str]:
                 except OSError:
                     return
                 allowance = allowances[number] if number < len(allowances) else None
-                _start(threads, lambda c=client, a=allowance: _relay(c, target, a))
+                _start(threads, partial(_relay, client, target, allowance))
 
         _start(threads, serve)
         host, port = listener.getsockname()

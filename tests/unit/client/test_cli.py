@@ -80,6 +80,10 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(app, words, catch_exceptions=False)
 
 
+def names(directory: Path) -> list[str]:
+    return sorted(file.name for file in directory.iterdir())
+
+
 def kinds(fake: FakeHistory) -> list[str]:
     """What was asked, in order."""
     names = {pb.EnsureRangeRequest: "ensure", pb.ReadRangeRequest: "read"}
@@ -122,7 +126,7 @@ def test_rows_are_written_to_a_file_and_nothing_else_is_left(server: str, tmp_pa
     done = run("read", SERIES, *WHEN, "-o", str(file))
     assert done.exit_code == 0
     assert "300 rows" in done.stdout
-    assert os.listdir(tmp_path) == [file.name]
+    assert names(tmp_path) == [file.name]
     assert read_back(file).column("close").to_pylist() == ROWS.column("close").to_pylist()
 
 
@@ -145,7 +149,7 @@ def test_no_rows_make_a_file_with_the_schema(server: str, fake: FakeHistory, tmp
 def test_several_series_go_to_a_file_each(server: str, tmp_path: Path) -> None:
     done = run("read", SERIES, OTHER, *WHEN, "-o", str(tmp_path / "{}.arrow"))
     assert done.exit_code == 0
-    assert sorted(os.listdir(tmp_path)) == ["ohlcv_binance_BTC_USDT_1m.arrow", "ohlcv_kraken_ETH_USD_1m.arrow"]
+    assert names(tmp_path) == ["ohlcv_binance_BTC_USDT_1m.arrow", "ohlcv_kraken_ETH_USD_1m.arrow"]
 
 
 def test_a_broken_read_leaves_no_file_and_keeps_the_old_one(server: str, fake: FakeHistory, tmp_path: Path) -> None:
@@ -157,7 +161,7 @@ def test_a_broken_read_leaves_no_file_and_keeps_the_old_one(server: str, fake: F
     done = run("read", SERIES, *WHEN, "-o", str(file))
     assert done.exit_code == 1
     assert done.stderr == f"markethistory: {SERIES}: damaged\n"
-    assert os.listdir(tmp_path) == ["rows.csv"]
+    assert names(tmp_path) == ["rows.csv"]
     assert file.read_text() == "old"
 
 
@@ -343,7 +347,7 @@ def test_ctrl_c_cancels_the_call_and_leaves_without_a_traceback(tmp_path: Path) 
         left.set()
     assert process.returncode == 130
     assert (out, err) == ("", "markethistory: interrupted; what was fetched is kept\n")
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_reader_of_our_output_that_leaves_early_is_no_error(fake: FakeHistory) -> None:
@@ -355,3 +359,42 @@ def test_a_reader_of_our_output_that_leaves_early_is_no_error(fake: FakeHistory)
             f"{words} --server {target} | head -1", shell=True, capture_output=True, text=True, timeout=50, check=False
         )
     assert (done.stdout, done.stderr) == ('"ts","open","high","low","close","volume"\n', "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is a Unix thing")
+@pytest.mark.parametrize(
+    ("answer", "code", "made"), [(b"y\n", 0, 1), (b"n\n", 5, 0), (b"\x03", 130, 0)], ids=["yes", "no", "Ctrl-C"]
+)
+def test_a_person_is_asked_before_many_calls(fake: FakeHistory, answer: bytes, code: int, made: int) -> None:
+    """At a terminal of its own, the process asks and does as it is told."""
+    fake.handlers["EnsureRange"] = ensured(5000)
+    with serving(fake) as target:
+        ours, theirs = os.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN_AT_TERMINAL, "ensure", SERIES, *WHEN, "--server", target],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        shown = b""
+        while b"Go on?" not in shown:
+            shown += os.read(ours, 4096)
+        os.write(ours, answer)
+        try:
+            process.communicate(timeout=50)
+        finally:
+            process.kill()
+            process.communicate()
+            os.close(ours)
+    assert process.returncode == code
+    assert kinds(fake) == ["plan", *["ensure"] * made]
+
+
+RUN_AT_TERMINAL = """
+import fcntl, termios
+from markethistory.cli import main
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
+main()
+"""

@@ -57,7 +57,7 @@ def faults_told(server: str) -> Iterator[None]:
     """Ends the process with one line for each fault."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _exit(ExitCode.INTERRUPTED, "interrupted; what was fetched is kept")
     except WrongUsage as error:
         _exit(ExitCode.USAGE, str(error))

@@ -28,6 +28,7 @@ def questdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuestDb]:
     with running_questdb(tmp_path_factory.mktemp("questdb")) as server:
         yield server
 
+
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")

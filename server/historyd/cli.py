@@ -1,4 +1,4 @@
-"""The command line of the server: `historyd serve | demo | check-config | du | forget`.
+"""The command line of the server: `historyd serve | demo | check-config | du | forget | copy`.
 
 Promises: a fault is one line that says what was wrong and what to do, on standard error, never a traceback; exit code 2
 for a wrong command line or configuration, 1 for anything else that failed, 130 after Ctrl-C.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from historyd.config import Config
+    from historyd.stores.places import Place
 
 CONFIG_FAULT = 2
 """Exit code for a wrong command line or configuration."""
@@ -36,6 +37,7 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", envvar="HISTORYD_CONFIG", help="YAML file; none: defaults.", show_default=False),
 ]
+STORE = "A configuration (.yaml) that names the store, or the file of an embedded store."
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document for machines.")]
 
 
@@ -109,6 +111,19 @@ def forget(
 
 
 @app.command()
+def copy(
+    origin: Annotated[str, typer.Option("--from", help=STORE)],
+    target: Annotated[str, typer.Option("--to", help=STORE)],
+) -> None:
+    """Copies all that one store holds to another; broken off, it goes on where it was."""
+    with _faults_told():
+        from historyd.maintenance import move  # noqa: PLC0415
+
+        rows = _run(move(_place(origin), _place(target), lambda series, rows: typer.echo(f"{series}: {rows:,} rows")))
+        typer.echo(f"copied {rows:,} rows")
+
+
+@app.command()
 def demo() -> None:
     """Shows a first and a second ask for a month of bars, against an exchange of its own on this machine."""
     with _faults_told():
@@ -128,6 +143,12 @@ def _load(path: Path | None) -> Config:
     from historyd.config import load_config  # noqa: PLC0415
 
     return load_config(path)
+
+
+def _place(text: str) -> Place:
+    """A store: of a configuration file, or a file of its own."""
+    path = Path(text)
+    return _load(path).store.place if path.suffix in {".yaml", ".yml"} else path
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -18,10 +18,13 @@ from rich.table import Table
 from historyd.errors import InvalidField, StoreUnavailable
 from historyd.model.series import SeriesId
 from historyd.model.time_range import TimeRange, from_datetime, iso
+from historyd.stores.copying import copy
 from historyd.stores.embedded import open_embedded
 from historyd.stores.places import open_place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from historyd.stores.base import Store, StoredSeries
     from historyd.stores.embedded import Usage
     from historyd.stores.places import Place
@@ -118,6 +121,16 @@ async def forget(place: Place, target: Target) -> int:
         _require(place)
     async with open_place(place) as store:
         return await store.forget(target.series, target.window)
+
+
+async def move(origin: Place, target: Place, tell: Callable[[SeriesId, int], None]) -> int:
+    """Copies all that one store holds to the other; returns the rows copied. Raises as `stores.copying.copy`."""
+    if isinstance(origin, Path):
+        _require(origin)
+        async with open_embedded(origin, readonly=True) as store, open_place(target) as other:
+            return await copy(store, other, tell)
+    async with open_place(origin) as store, open_place(target) as other:
+        return await copy(store, other, tell)
 
 
 def _require(path: Path) -> None:

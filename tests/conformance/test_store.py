@@ -430,3 +430,17 @@ async def test_a_series_grown_bar_by_bar_reads_as_one(store: Store) -> None:
     assert [slot for slot, _ in await _stored(store, minutes(0, 700))] == list(range(700))
     assert await _spans(store, minutes(0, 700)) == [(0, 700, 700)]
     assert [batch.num_rows async for batch in store.read(BTC, minutes(0, 700))] == [700]
+
+
+async def test_the_origin_of_an_exchange_is_told(store: Store) -> None:
+    assert await store.origin("binance") == ORIGIN
+    assert await store.origin("kraken") is None
+
+
+async def test_rows_set_aside_are_listed_as_they_were(store: Store) -> None:
+    bad = [Quarantined(None, "no time", "[null]"), Quarantined(3 * MINUTE, "high below low", "[3]")]
+    rows = bars([0, 1])
+    await store.commit(BTC, answer(minutes(0, 10), rows), rows, bad)
+    assert await store.quarantined(BTC, minutes(0, 10)) == bad
+    assert await store.quarantined(BTC, minutes(3, 4)) == bad[1:]
+    assert await store.quarantined(ETH, minutes(0, 10)) == []

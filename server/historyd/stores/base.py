@@ -89,6 +89,12 @@ class Store(Protocol):
     async def quarantined_count(self, series: SeriesId, window: TimeRange) -> int:
         """How many rows of the window were set aside."""
 
+    async def quarantined(self, series: SeriesId, window: TimeRange) -> list[Quarantined]:
+        """The rows of the window that were set aside, those without a time of their own by their range's start."""
+
+    async def origin(self, exchange: str) -> Origin | None:
+        """Where the history of an exchange comes from; None if no series of it is stored."""
+
     async def list_series(self, pattern: str, after: str, limit: int) -> list[StoredSeries]:
         """Series whose id is greater than `after` and matches the pattern (`*`, `?`), by id, at most `limit`."""
 

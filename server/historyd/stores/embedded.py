@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 from historyd.errors import StoreUnavailable
 from historyd.model.page import Pages
+from historyd.model.rows import Quarantined
 from historyd.model.series import Kind, SeriesId
 from historyd.model.time_range import TimeRange, between
+from historyd.model.venue import Origin
 from historyd.stores.base import StoredSeries
 from historyd.stores.block_table import BlockTable, KnownSeries
 from historyd.stores.blocks import BlockForm, times
@@ -40,8 +42,7 @@ if TYPE_CHECKING:
 
     from historyd.coverage import Covered, Fact
     from historyd.model.page import Layout
-    from historyd.model.rows import Quarantined, RowKey
-    from historyd.model.venue import Origin
+    from historyd.model.rows import RowKey
 
 _READERS: Final = 4
 """Threads that read; a step takes about a millisecond, so a few serve many streams."""
@@ -198,6 +199,21 @@ class EmbeddedStore:
         bounds = {"series": known.number, "since": window.start, "until": window.end}
         rows = await self._readers.run(lambda con: con.execute(SQL["count_quarantined"], bounds).fetchall())
         return int(rows[0][0])
+
+    async def quarantined(self, series: SeriesId, window: TimeRange) -> list[Quarantined]:
+        """The rows of the window that were set aside."""
+        known = await self._find(series)
+        if known is None:
+            return []
+        bounds = {"series": known.number, "since": window.start, "until": window.end}
+        rows = await self._readers.run(lambda con: con.execute(SQL["quarantined_in"], bounds).fetchall())
+        return [Quarantined(*row) for row in rows]
+
+    async def origin(self, exchange: str) -> Origin | None:
+        """Where the exchange's history comes from; None if nothing of it is stored."""
+        named = {"exchange": exchange}
+        rows = await self._readers.run(lambda con: con.execute(SQL["get_origin"], named).fetchall())
+        return Origin(rows[0][0], bool(rows[0][1])) if rows else None
 
     async def list_series(self, pattern: str, after: str, limit: int) -> list[StoredSeries]:
         """Series whose id is greater than `after` and matches the pattern (`*`, `?`), by id, at most `limit`."""

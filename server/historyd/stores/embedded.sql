@@ -134,6 +134,9 @@ DELETE FROM quarantine WHERE series_id = :series AND at >= :since AND at < :unti
 -- name: count_quarantined
 SELECT count(*) FROM quarantine WHERE series_id = :series AND at >= :since AND at < :until
 
+-- name: quarantined_in
+SELECT ts, reason, content FROM quarantine WHERE series_id = :series AND at >= :since AND at < :until ORDER BY at
+
 -- name: quarantined_per_series
 SELECT series_id, count(*) FROM quarantine GROUP BY series_id
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from historyd.errors import OriginMismatch, StoreUnavailable
+from historyd.model.rows import Quarantined
 from historyd.model.series import Kind
 from historyd.model.time_range import EARLIEST, LATEST, TimeRange, between, to_datetime
 from historyd.stores.base import StoredSeries
-from historyd.stores.blocks import drop_through
+from historyd.stores.blocks import drop_through, times
 from historyd.stores.questdb_journal import Journal, Record
 from historyd.stores.questdb_link import open_link
 from historyd.stores.questdb_reader import BATCH_ROWS, FEW_ROWS, WINDOW_ROWS, Reader, open_reader, windows
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from historyd.coverage import Covered, Fact
     from historyd.model.page import Layout
-    from historyd.model.rows import Quarantined, RowKey
+    from historyd.model.rows import RowKey
     from historyd.model.series import SeriesId
     from historyd.model.venue import Origin
     from historyd.stores.questdb_link import Link
@@ -129,8 +130,11 @@ class QuestDbStore:
         Once begun it is carried through even if the caller is cancelled. Raises StoreUnavailable; ValueError if the
         series was not opened or the rows are not the fact's.
         """
-        if rows.num_rows != fact.row_count:
-            raise ValueError(f"a fact of {fact.row_count} rows came with {rows.num_rows}")
+        stamps = times(rows)
+        if len(stamps) != fact.row_count:
+            raise ValueError(f"a fact of {fact.row_count} rows came with {len(stamps)}")
+        if len(stamps) and not (stamps[0] in fact.range and stamps[-1] in fact.range):
+            raise ValueError(f"rows lie outside of their fact's range {fact.range}")
         if series not in self._opened:
             raise ValueError(f"open_series comes before the first commit of {series}")
         for _ in range(_WRITES):
@@ -194,14 +198,25 @@ class QuestDbStore:
 
     async def quarantined_count(self, series: SeriesId, window: TimeRange) -> int:
         """How many rows of the window were set aside."""
+        return len(await self.quarantined(series, window))
+
+    async def quarantined(self, series: SeriesId, window: TimeRange) -> list[Quarantined]:
+        """The rows of the window that were set aside."""
         segments = await self._journal.segments(series)
-        if segments is None:
-            return 0
-        counting = [segment for segment in segments.touching(window) if segment.set_aside]
+        counting = [segment for segment in segments.touching(window) if segment.set_aside] if segments else []
         if not counting:
-            return 0
+            return []
         rows = await self._link.fetch(self._sql["set_aside_in"], str(series), window.start, window.end)
-        return sum(at in segment.range and answer == segment.answer for at, answer in rows for segment in counting)
+        return [
+            Quarantined(ts, reason, content)
+            for at, answer, ts, reason, content in rows
+            if any(at in segment.range and answer == segment.answer for segment in counting)
+        ]
+
+    async def origin(self, exchange: str) -> Origin | None:
+        """Where the exchange's history comes from; None if nothing of it is stored."""
+        await self._journal.sync()
+        return self._journal.openings.origins.get(exchange)
 
     async def list_series(self, pattern: str, after: str, limit: int) -> list[StoredSeries]:
         """Series whose id is greater than `after` and matches the pattern (`*`, `?`), by id, at most `limit`."""

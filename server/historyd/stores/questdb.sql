@@ -108,7 +108,7 @@ FROM (SELECT * FROM {journal} LIMIT $1) WHERE kind IN ('store', 'open', 'drop')
 SELECT count() FROM {journal}
 
 -- name: set_aside_in
-SELECT at, answer FROM {set_aside} WHERE series = $1 AND at >= $2 AND at < $3
+SELECT at, answer, ts, reason, content FROM {set_aside} WHERE series = $1 AND at >= $2 AND at < $3
 
 -- name: count_bars
 SELECT count() FROM {bars} WHERE series = $1 AND ts >= $2 AND ts < $3 AND answer = $4

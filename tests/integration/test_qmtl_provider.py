@@ -14,12 +14,16 @@ from historyd.demo.exchange import LoopbackExchange, serve_exchange
 from historyd.errors import UnknownSymbol
 from historyd.qmtl import CcxtQuestDBProvider
 from historyd.qmtl.settings import default_store
+from historyd.stores.questdb import open_questdb
+from historyd.stores.questdb_options import QuestDbOptions, Tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from aiohttp.typedefs import Handler
+
+    from tests.questdb_server import QuestDb
 
 NODE: dict[str, Any] = {"node_id": "blake3:5f0c7a1e", "interval": 60}
 # 2024-01-01: far from now, so that nothing is pending.
@@ -80,11 +84,11 @@ async def test_the_specifications_quick_start_runs(exchange: LoopbackExchange, t
         },
     }
     added = {"base_url": exchange.url, "store": {"embedded": {"path": str(tmp_path / "q.db")}}}
-    with pytest.warns(UserWarning, match="not available in this version") as caught:
+    with pytest.warns(UserWarning, match="store and questdb|not available in this version") as caught:
         provider = CcxtQuestDBProvider.from_config({**config, **added})
-    assert [(str(warning.message).partition(" in this version")[0], warning.filename) for warning in caught] == [
-        ("QuestDB is not available", __file__),
-        ("rate_limiter.scope 'cluster' is not available", __file__),
+    assert [(str(warning.message).partition(":")[0], warning.filename) for warning in caught] == [
+        ("both store and questdb are given", __file__),
+        ("rate_limiter.scope 'cluster' is not available in this version", __file__),
     ]
     # What qmtl's warm-up asks for: 120 bars, the last of them still open, both ends inclusive.
     last = int(time.time()) // 60 * 60
@@ -95,6 +99,23 @@ async def test_the_specifications_quick_start_runs(exchange: LoopbackExchange, t
     await asyncio.to_thread(provider.close)
     assert missing == []
     assert frame["ts"].to_list() == list(range(first, last, 60))
+
+
+async def test_rows_are_kept_in_the_questdb_that_is_named(exchange: LoopbackExchange, questdb: QuestDb) -> None:
+    """As the specification's dictionary names it; what is in it is seen by looking there."""
+    options = questdb.options()
+    given = {"symbols": ["BTC/USDT"], "base_url": exchange.url, "rate_limiter": {"tokens_per_interval": 1_000_000}}
+    named = {"dsn": options.dsn, "http": options.http, "table": options.tables.bars}
+    provider = CcxtQuestDBProvider.from_config({**given, "questdb": named})
+    try:
+        frame = await provider.fetch(T0, T0 + 60 * 100, **NODE)
+    finally:
+        await asyncio.to_thread(provider.close)
+    async with open_questdb(QuestDbOptions(options.dsn, options.http, Tables.of_table(options.tables.bars))) as store:
+        (listed,) = await store.list_series("*", "", 9)
+    assert frame.height == 100
+    assert str(listed.series) == "ohlcv:binance:BTC/USDT:1m"
+    assert listed.row_count >= 100
 
 
 def holds(coverage: list[tuple[int, int]], ts: int) -> bool:

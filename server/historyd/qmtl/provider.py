@@ -5,7 +5,7 @@
     provider = CcxtQuestDBProvider.from_config({"exchange": "binance", "symbols": ["BTC/USDT"], "timeframe": "1m"})
     price = StreamInput(interval="60s", period=120, history_provider=provider)
 
-Units, ends and traps are those of markethistory.qmtl. Providers of one store file share one engine.
+Units, ends and traps are those of markethistory.qmtl. Providers of one store share one engine.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class CcxtQuestDBProvider(SeriesProvider):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """A provider for the first series of the specification's dictionary.
 
-        Raises ValueError for what is wrong in it. Warns if it asks for QuestDB or the cluster scope, which this
-        version replaces by an embedded file and a quota for this process.
+        Raises ValueError for what is wrong in it. `questdb` is where rows are kept, unless `store` says otherwise.
+        Warns if it asks for the cluster scope, which this version replaces by a quota for this process.
         """
         settings = read_settings(config, stacklevel=2)
         return cls(first_series(config), _resident(config, settings), frame=config.get("frame"))
@@ -52,7 +52,7 @@ class CcxtQuestDBProvider(SeriesProvider):
         return {series: cls(series, resident, frame=config.get("frame")) for series in all_series(config)}
 
     def close(self) -> None:
-        """Closes the engine of this provider's store file, for all providers of it; the next call reopens it."""
+        """Closes the engine of this provider's store, for all providers of it; the next call reopens it."""
         self._resident.close()
 
     def _history(self) -> EngineHistory:

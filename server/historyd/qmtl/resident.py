@@ -1,4 +1,4 @@
-"""One engine for each store file of this process, in a thread with an event loop of its own.
+"""One engine for each store of this process, in a thread with an event loop of its own.
 
 Theory of operation. qmtl calls its providers from event loops that come and go, while an engine, its store and its
 connections belong to one loop. So the engine lives in a thread of its own and is opened at the first call. `close`
@@ -14,26 +14,27 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from historyd.app import open_engine
-from historyd.config import Config, EmbeddedConfig, StoreConfig
+from historyd.config import Config
+from historyd.stores.places import describe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-    from pathlib import Path
 
-    from historyd.config import ExchangeConfig
+    from historyd.config import ExchangeConfig, StoreConfig
     from historyd.engine.history import HistoryEngine
 
 T = TypeVar("T")
 
-_residents: dict[Path, ResidentEngine] = {}
+_residents: dict[StoreConfig, ResidentEngine] = {}
 _residents_lock = threading.Lock()
 
 
-def resident_engine(store: Path) -> ResidentEngine:
-    """The engine of a store file, one for each; nothing is opened yet."""
+def resident_engine(store: StoreConfig) -> ResidentEngine:
+    """The engine of a store, one for each; nothing is opened yet."""
     with _residents_lock:
         if store not in _residents:
             _residents[store] = ResidentEngine(store)
@@ -41,9 +42,9 @@ def resident_engine(store: Path) -> ResidentEngine:
 
 
 class ResidentEngine:
-    """Runs work on the engine of one store file, from any thread and event loop."""
+    """Runs work on the engine of one store, from any thread and event loop."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: StoreConfig) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._exchanges: Mapping[str, ExchangeConfig] = {}
@@ -83,7 +84,7 @@ class ResidentEngine:
                 self._gate = asyncio.Lock()
                 # A daemon: the process may end while it runs.
                 self._thread = threading.Thread(
-                    target=_run_loop, args=(self._loop,), name=f"historyd {self._store.name}", daemon=True
+                    target=_run_loop, args=(self._loop,), name=f"historyd {describe(self._store.place)}", daemon=True
                 )
                 self._thread.start()
             return self._loop
@@ -161,10 +162,11 @@ class _Opened:
         return self._engine
 
     @classmethod
-    async def open(cls, store: Path, exchanges: Mapping[str, ExchangeConfig]) -> _Opened:
+    async def open(cls, store: StoreConfig, exchanges: Mapping[str, ExchangeConfig]) -> _Opened:
         """Opens an engine. Raises ConfigError or StoreUnavailable."""
-        store.parent.mkdir(parents=True, exist_ok=True)
-        config = Config(store=StoreConfig(embedded=EmbeddedConfig(path=store)), exchanges=dict(exchanges))
+        if isinstance(store.place, Path):
+            store.place.parent.mkdir(parents=True, exist_ok=True)
+        config = Config(store=store, exchanges=dict(exchanges))
         opened = cls(exchanges)
         opened.task = asyncio.create_task(opened._keep(config))
         ready = asyncio.create_task(opened._ready.wait())

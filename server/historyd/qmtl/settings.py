@@ -1,7 +1,7 @@
 """qmtl's provider dictionary -> the settings of this house.
 
 Promises: an unknown key or a senseless value raises ValueError that names it. What this version does not have yet
-(QuestDB, the cluster scope) is replaced by what it has, with a warning that says by what.
+(the cluster scope) is replaced by what it has, with a warning that says by what.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from historyd.config import ExchangeConfig, StoreConfig
+from historyd.config import EmbeddedConfig, ExchangeConfig, QuestDbConfig, StoreConfig
 from historyd.config_errors import explain
+from historyd.stores.places import describe
 from markethistory.qmtl import SERIES_KEYS, check_keys
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ T = TypeVar("T", bound="BaseModel")
 
 _EXCHANGE_KEYS: Final = frozenset(ExchangeConfig.model_fields)
 _OTHER_KEYS: Final = frozenset({"questdb", "store"})
-_QUESTDB_KEYS: Final = frozenset({"dsn", "host", "port", "database", "db", "table", "table_prefix"})
+_QUESTDB_KEYS: Final = frozenset(QuestDbConfig.model_fields) | {"db"}
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
     """Where rows are kept, and how the exchange is asked."""
 
-    store: Path
+    store: StoreConfig
     exchange: ExchangeConfig
 
 
@@ -58,13 +59,27 @@ def read_settings(config: Mapping[str, Any], *, stacklevel: int) -> ProviderSett
     return ProviderSettings(store, _validated(ExchangeConfig, {**given, "rate_limiter": limiter}))
 
 
-def _store(config: Mapping[str, Any], stacklevel: int) -> Path:
-    asked = config.get("store")
-    store = _validated(StoreConfig, asked).embedded.path if asked is not None else default_store()
-    if config.get("questdb") is not None:
-        check_keys(config["questdb"], _QUESTDB_KEYS)
-        warnings.warn(f"QuestDB is not available in this version: rows are kept in {store}", stacklevel=stacklevel + 1)
-    return store.expanduser().resolve()
+def _store(config: Mapping[str, Any], stacklevel: int) -> StoreConfig:
+    asked, questdb = config.get("store"), config.get("questdb")
+    if asked is None and questdb is not None:
+        return _validated(StoreConfig, {"questdb": _questdb(questdb)})
+    store = _validated(StoreConfig, asked if asked is not None else {"embedded": {"path": default_store()}})
+    if questdb is not None:
+        check_keys(questdb, _QUESTDB_KEYS)
+        kept = describe(store.place)
+        warnings.warn(f"both store and questdb are given: rows are kept in {kept}", stacklevel=stacklevel + 1)
+    if store.questdb is not None:
+        return store
+    return StoreConfig(embedded=EmbeddedConfig(path=store.embedded.path.expanduser().resolve()))
+
+
+def _questdb(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification's keys as the server's configuration has them."""
+    check_keys(given, _QUESTDB_KEYS)
+    named = {"database" if key == "db" else key: value for key, value in given.items() if value is not None}
+    if "table" in named:
+        named.pop("table_prefix", None)
+    return named
 
 
 def default_store() -> Path:

@@ -102,6 +102,8 @@ async def open_link(options: QuestDbOptions) -> AsyncIterator[Link]:
     """A link for as long as the block lasts. Raises StoreUnavailable, naming the address, if nobody answers."""
     pool = asyncpg.create_pool(
         options.dsn,
+        user=options.login[0],
+        password=options.login[1],
         port=options.port,
         database=options.database,
         # Connections are made when they are needed: a floor would be restored in the background, with tracebacks.

@@ -43,7 +43,8 @@ class QuestDbOptions:
     """One store in one QuestDB.
 
     Attributes:
-        dsn: `postgresql://user:password@host:port/database`; port 8812 and database `qdb` if left out.
+        dsn: `postgresql://user:password@host:port/database`; what is left out is as
+            QuestDB has it: port 8812, database `qdb`, user `admin`, password `quest`.
         http: where bulk reads go, `http://host:9000` or `https://...`; None: port 9000 of the dsn's host. A user and
             password in it are used, else those of the dsn.
         tables: what its tables are called.
@@ -89,13 +90,19 @@ class QuestDbOptions:
         return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
 
     @property
-    def http_login(self) -> tuple[str, str] | None:
-        """User and password of bulk reads; None if neither address has any."""
-        for address in (self.http or "", self.dsn):
-            url = urlsplit(address)
-            if url.username is not None:
-                return unquote(url.username), unquote(url.password or "")
-        return None
+    def login(self) -> tuple[str, str]:
+        """User and password of the dsn, QuestDB's own defaults if it has none."""
+        return _login_of(self.dsn) or ("admin", "quest")
+
+    @property
+    def http_login(self) -> tuple[str, str]:
+        """User and password of bulk reads."""
+        return _login_of(self.http or "") or self.login
+
+
+def _login_of(address: str) -> tuple[str, str] | None:
+    url = urlsplit(address)
+    return None if url.username is None else (unquote(url.username), unquote(url.password or ""))
 
 
 def _is_address(text: str, schemes: set[str]) -> bool:

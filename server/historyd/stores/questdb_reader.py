@@ -174,8 +174,7 @@ async def open_reader(
     options: QuestDbOptions, link: Link, sql: Mapping[str, str], tables: Tables
 ) -> AsyncIterator[Reader]:
     """A reader for as long as the block lasts."""
-    login = options.http_login
-    headers = {} if login is None else {"Authorization": aiohttp.encode_basic_auth(*login)}
+    headers = {"Authorization": aiohttp.encode_basic_auth(*options.http_login)}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
     connector = aiohttp.TCPConnector(limit=_CONNECTIONS)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as http:

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from benchmarks import backfill, cancel, coverage, noop_ensure, read, small_read, stalled_client
+from benchmarks import (
+    backfill,
+    cancel,
+    coverage,
+    noop_ensure,
+    questdb_read,
+    questdb_write,
+    read,
+    small_read,
+    stalled_client,
+)
 from benchmarks.rig.bars import BATCH_ROWS, END, MINUTE_US, SCHEMA, table
 from benchmarks.rig.pairing import paired, percentile, times_faster
 
@@ -26,6 +36,8 @@ RUNS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "coverage": (lambda: coverage.run(year=3_000, rounds=1, times=5), "p50_ms_10y_10x_rows"),
     "noop_ensure": (lambda: noop_ensure.run(times=10), "p50_ms"),
     "backfill": (lambda: backfill.run(rows=3_000, rounds=1), "ratio_to_bare_ccxt"),
+    "questdb_read": (lambda: questdb_read.run(rows=5_000, rounds=1, times=5), "speedup_over_asyncpg"),
+    "questdb_write": (lambda: questdb_write.run(pages=8, rounds=1, modes=("sync",)), "ratio_to_bare_sync"),
     "stalled_client": (lambda: stalled_client.run(rows=300_000, streams=2, settled_s=0.3), "grown_mib_per_stream"),
     "cancel": (lambda: cancel.run(rows=300_000, times=3), "p50_ms"),
 }

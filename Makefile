@@ -26,6 +26,9 @@ lint: install ## Style, format and types.
 	@$(RUN) ruff format --check --quiet . || { echo "Not formatted as the house does: $(UV) run ruff format"; exit 1; }
 	@$(RUN) mypy --no-error-summary
 
+torture: install ## Kills QuestDB, and servers on it, at 20 random moments each.
+	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py tests/e2e/test_questdb.py -k killed
+
 generate: install ## Generates the Python code of the contract from proto/.
 	@$(RUN) python proto/generate.py clients/python
 
@@ -59,4 +62,4 @@ $(GRPCURL):
 	elif [ -n "$$CI" ]; then echo "CI needs Go: the tests drive the server with grpcurl."; exit 1; \
 	else echo "No Go here: the tests that drive the server with grpcurl will be skipped."; fi
 
-.PHONY: help demo test lint generate bench questdb install clean
+.PHONY: help demo test lint generate bench questdb torture install clean

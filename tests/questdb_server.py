@@ -32,6 +32,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 JAR: Final = ROOT / ".tools" / "questdb.jar"
 VERSION: Final = "9.3.4"
 LOGIN: Final = ("history", "s3cret")
+ROUNDS: Final = int(os.environ.get("TORTURE_ROUNDS", "3"))
+"""How often something is killed at a random moment; `make torture` asks for more."""
 _FETCH_S: Final = 300
 _START_S: Final = 45
 _SETTINGS: Final = {

@@ -20,6 +20,7 @@ from markethistory.retry import RetryPolicy
 from markethistory.values import CoverageState, EnsureProgress
 from tests.e2e.serving import serve_process
 from tests.e2e.whole import binance, rows_of
+from tests.questdb_server import ROUNDS
 from tests.source_lab import floats
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ async def test_what_one_server_fetched_the_other_serves_without_a_call(
 
 
 @pytest.mark.filterwarnings("ignore::markethistory.errors.IncompleteHistoryWarning")  # it is, for a while
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(ROUNDS))
 async def test_a_server_killed_during_a_backfill_has_covered_only_what_is_there(
     questdb: QuestDb, tmp_path: Path, stack: AsyncExitStack, seed: int
 ) -> None:

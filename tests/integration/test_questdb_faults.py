@@ -16,7 +16,7 @@ from historyd.model.rows import Quarantined
 from historyd.model.venue import Origin
 from historyd.stores import questdb_link
 from historyd.stores.questdb import open_questdb
-from tests.questdb_server import running_questdb
+from tests.questdb_server import ROUNDS, running_questdb
 from tests.rows import BTC, MINUTE, answer, bars, minutes, slots
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ async def test_a_commit_whose_caller_leaves_is_carried_through(
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(ROUNDS))
 async def test_a_killed_questdb_keeps_what_was_covered_and_covers_nothing_else(victim: QuestDb, seed: int) -> None:
     """Killed at a random moment of a backfill with readers; the store goes on by itself once it is back."""
     kill_at = random.Random(seed).randrange(1, 60)

@@ -215,7 +215,14 @@ def test_an_ensure_tells_what_it_took(server: str) -> None:
     done = run("ensure", SERIES, *WHEN)
     assert done.exit_code == 0
     [row] = [line for line in done.stdout.splitlines() if SERIES in line]
-    assert row.split("│")[1:-1] == [f" {SERIES} ", "  300 ", "     1 ", "             "]
+    assert row.split() == [SERIES, "300", "1"]
+
+
+def test_a_table_is_as_wide_as_it_is_and_cuts_no_cell(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    done = run("coverage", SERIES, *WHEN)
+    assert "│" not in done.stdout
+    assert any("2024-01-01T00:00:00Z" in line and "covered" in line for line in done.stdout.splitlines())
 
 
 def test_an_ensure_that_leaves_a_hole_exits_3(server: str, fake: FakeHistory) -> None:

@@ -8,7 +8,7 @@ RUN := $(UV) run --frozen --quiet
 GRPCURL := $(TOOLS)/bin/grpcurl
 GRPCURL_MODULE := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 NAME ?= read
-export GRPC_VERBOSITY ?= ERROR
+export GRPC_VERBOSITY ?= NONE
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12

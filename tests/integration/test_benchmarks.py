@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 RUNS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "read": (lambda: read.run((read.Size(30_000, "30k", 1, 2),)), "ratio_to_flight_30k"),
-    "small_read": (lambda: small_read.run(rounds=2, times=10, callers=(1, 4)), "ratio_to_flight"),
+    "small_read": (lambda: small_read.run(rounds=2, times=10, callers=(1, 4), stored=5_000), "ratio_to_flight"),
     "coverage": (lambda: coverage.run(year=3_000, rounds=1, times=5), "p50_ms_10y_10x_rows"),
-    "noop_ensure": (lambda: noop_ensure.run(times=10), "p50_ms"),
-    "backfill": (lambda: backfill.run(rows=3_000, rounds=1), "ratio_to_bare_ccxt"),
+    "noop_ensure": (lambda: noop_ensure.run(times=10, stored=5_000), "p50_ms"),
+    "backfill": (lambda: backfill.run(rows=3_000, rounds=1, stored=5_000), "ratio_to_bare_ccxt"),
+    "stalled_client": (lambda: stalled_client.run(rows=100_000, streams=2, settled_s=0.3), "grown_mib_per_stream"),
+    "cancel": (lambda: cancel.run(rows=200_000, times=3), "p50_ms"),
     "questdb_read": (lambda: questdb_read.run(rows=5_000, rounds=1, times=5), "speedup_over_asyncpg"),
     "questdb_write": (lambda: questdb_write.run(pages=8, rounds=1, modes=("sync",)), "ratio_to_bare_sync"),
-    "stalled_client": (lambda: stalled_client.run(rows=300_000, streams=2, settled_s=0.3), "grown_mib_per_stream"),
-    "cancel": (lambda: cancel.run(rows=300_000, times=3), "p50_ms"),
 }
 
 

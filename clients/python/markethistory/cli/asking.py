@@ -50,7 +50,7 @@ def show_series(server: str, pattern: str, *, as_json: bool) -> None:
         for one in found:
             say(**plain(one))
         return
-    columns = {"series": "left", "first row": "time", "last row": "time", "rows": "right", "bytes": "right"}
+    columns = {"series": "left", "first row": "left", "last row": "left", "rows": "right", "bytes": "right"}
     rows = ([one.series, moment(one.first), moment(one.last), one.row_count, one.byte_count] for one in found)
     table(f"{len(found):,} series", columns, rows)
 
@@ -63,12 +63,12 @@ def show_markets(server: str, exchange: str, pattern: str, *, as_json: bool) -> 
         say(exchange=exchange, timeframes=found.timeframes, markets=found.markets)
         return
     rows = ([one.symbol, one.type, "yes" if one.active else "no", moment(one.listed_at)] for one in found.markets)
-    columns = {"symbol": "left", "type": "left", "active": "left", "listed": "time"}
+    columns = {"symbol": "left", "type": "left", "active": "left", "listed": "left"}
     table(f"{len(found.markets):,} markets of {exchange}, timeframes {' '.join(found.timeframes)}", columns, rows)
 
 
 def _coverage_table(series: str, spans: list[CoverageSpan]) -> None:
-    columns = {"start": "time", "end": "time", "state": "left", "rows": "right", "checked": "time", "reason": "left"}
+    columns = {"start": "left", "end": "left", "state": "left", "rows": "right", "checked": "left", "reason": "left"}
     rows = (
         [
             moment(span.range.start),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from markethistory.values import ReadSummary
 
 
-_SIDES: Final = {"ts": "time", "id": "left", "side": "left"}
+_SIDES: Final = {"ts": "left", "id": "left", "side": "left"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import settings
 
 from tests import realdata
-
 from tests.questdb_server import QuestDb, running_questdb
 
 if TYPE_CHECKING:

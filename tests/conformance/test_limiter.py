@@ -54,6 +54,8 @@ def options(**given: object) -> RateLimiterOptions:
 class Waits:
     """An observer that keeps what it was told."""
 
+    urgent = True
+
     def __init__(self) -> None:
         self.told: list[Wait] = []
 
@@ -358,7 +360,7 @@ def test_slots_bound_the_calls_under_way(make: Callable[..., list[Limiter]]) -> 
 
         async def call(limiter: Limiter) -> None:
             nonlocal under_way, most
-            async with limiter.slot():
+            async with limiter.slot(Waits()):
                 under_way += 1
                 most = max(most, under_way)
                 await asyncio.sleep(0.01)
@@ -381,7 +383,7 @@ def test_a_storm_of_cancels_loses_no_slot(make: Callable[..., list[Limiter]], se
         (limiter,) = make(options(max_concurrency=3), timing(), 1)
 
         async def call() -> None:
-            async with limiter.slot():
+            async with limiter.slot(Waits()):
                 await asyncio.sleep(chance.random() * 0.01)
 
         tasks = [asyncio.create_task(call()) for _ in range(100)]
@@ -389,7 +391,7 @@ def test_a_storm_of_cancels_loses_no_slot(make: Callable[..., list[Limiter]], se
             await asyncio.sleep(chance.choice([0, 0, 0.001]))
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        async with limiter.slot(), limiter.slot(), limiter.slot():
+        async with limiter.slot(Waits()), limiter.slot(Waits()), limiter.slot(Waits()):
             fourth = asyncio.create_task(call())
             await settle()
             assert not fourth.done()

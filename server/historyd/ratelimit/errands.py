@@ -23,25 +23,30 @@ class Errands:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._endless: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=PATIENCE_S)
-        for task in self._tasks:
+        if errands := self._tasks - self._endless:
+            await asyncio.wait(errands, timeout=PATIENCE_S)
+        left = list(self._tasks)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Starts a task."""
+    def run(self, work: Coroutine[Any, Any, T], *, endless: bool = False) -> asyncio.Task[T]:
+        """Starts a task; an `endless` one is cancelled without waiting when the block is left."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
+        if endless:
+            self._endless.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._endless.discard(task)
         if not task.cancelled():
             task.exception()

@@ -1,0 +1,208 @@
+"""The ledger of a cluster in Redis: Lua scripts on Redis' own clock, news by pub/sub; and who shares which limiter.
+
+Promises: every command is answered or given up within ANSWER_S (QuotaUnavailable), so nobody hangs on a Redis that is
+away; nothing is booked before the news of the key are being heard; after a break of that connection bookings count as
+void until the epoch was compared. All keys of a budget carry one hash tag, so they live on one node of a Redis Cluster.
+Two DSNs never share a limiter. No message carries a DSN.
+Never does: hold a lock, or decide anything outside of the scripts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from historyd.errors import QuotaUnavailable
+from historyd.ratelimit.cluster import LONGEST_PENALTY, Booking, ClusterLimiter, LongPenalty
+from historyd.ratelimit.errands import Errands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from historyd.ratelimit.budget import Budget, Limit
+
+DEFAULT_DSN: Final = "redis://localhost:6379/0"
+DSN_VARIABLE: Final = "QMTL_CCXT_RATE_LIMITER_REDIS"
+ANSWER_S: Final = 0.45
+"""Longest wait for an answer of Redis, the connecting included."""
+_PING_S: Final = 1.0
+"""Silence after which the connection for news is tested; as much again, and it counts as broken."""
+_RECONNECT_S: Final = 0.1
+_AWAY: Final = (RedisError, OSError, TimeoutError)
+
+
+def resolve_dsn(given: str | None, configured: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Where the state is: the limiter's own option, the connectors' setting, the environment, or the default."""
+    return given or configured or environ.get(DSN_VARIABLE, "").strip() or DEFAULT_DSN
+
+
+def shape_of(limits: Sequence[Limit]) -> str:
+    """Limits as the scripts read them; servers must agree on it to share a key."""
+    return ";".join(f"{limit.unit}/{limit.amount}/{limit.window}/{limit.margin}" for limit in limits)
+
+
+def script_text(name: str) -> str:
+    """The whole text of one of the scripts."""
+    folder = files("historyd.ratelimit")
+    return "\n".join((folder / file).read_text(encoding="utf-8") for file in ("window_log.lua", f"{name}.lua"))
+
+
+def redis_keys(key: str, limits: Sequence[Limit]) -> list[str]:
+    """The state's key and one for each limit's log. Braces in the budget's key would end the hash tag."""
+    tag = key.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+    return [f"rl:{{{tag}}}", *(f"rl:{{{tag}}}:log:{index}" for index in range(len(limits)))]
+
+
+def connect(dsn: str) -> redis_asyncio.Redis:
+    """A client that fails fast. Raises ValueError for a DSN that cannot be read, without repeating it."""
+    try:
+        return redis_asyncio.Redis.from_url(
+            dsn,
+            socket_timeout=ANSWER_S,
+            socket_connect_timeout=ANSWER_S,
+            retry=Retry(NoBackoff(), 1),  # a kept connection may have been closed by Redis since
+        )
+    except ValueError:
+        raise ValueError("the redis_dsn cannot be read; it looks like redis://[:password@]host:6379/0") from None
+
+
+class RedisLedger:
+    """The bookings of one budget in one Redis; see Ledger in cluster.py."""
+
+    def __init__(self, client: redis_asyncio.Redis, key: str, limits: Sequence[Limit], errands: Errands) -> None:
+        self._client = client
+        self._key = key
+        self._shape = shape_of(limits)
+        self._keys = redis_keys(key, limits)
+        self._errands = errands
+        self._reserve = client.register_script(script_text("reserve"))
+        self._hand_back = client.register_script(script_text("hand_back"))
+        self._penalise = client.register_script(script_text("penalise"))
+        self._listening: asyncio.Task[None] | None = None
+        self._hearing = asyncio.Event()
+        self._epoch = 0
+        self._listeners: list[Callable[[], None]] = []
+
+    async def reserve(self, parts: Sequence[int], stretch: int, returned: Sequence[int]) -> Booking:
+        """Hands back and books; see the protocol."""
+        amounts = ",".join(map(str, parts))
+        answer = await self._ask(self._reserve, amounts, stretch, LONGEST_PENALTY, *returned)
+        wait, epoch, number, pause = map(int, answer)
+        if wait == -2:
+            raise QuotaUnavailable(
+                f"servers with another rate_limiter setting use the quota {self._key}: make the settings equal",
+                key=self._key,
+            )
+        if epoch > self._epoch:  # never back: this answer may have been overtaken by newer news
+            self._heard(epoch)
+        if wait == -1:
+            raise LongPenalty(pause)
+        return Booking(number, epoch, wait, pause)
+
+    async def hand_back(self, numbers: Sequence[int]) -> None:
+        """Forgets bookings that were not used."""
+        await self._ask(self._hand_back, *numbers)
+
+    async def penalise(self, pause: int) -> None:
+        """Begins a pause for all; see the protocol."""
+        await self._ask(self._penalise, pause)
+
+    def is_current(self, booking: Booking) -> bool:
+        """Whether the booking's epoch is the newest and news are being heard."""
+        return self._hearing.is_set() and booking.epoch == self._epoch
+
+    def on_news(self, heard: Callable[[], None]) -> None:
+        """`heard` is called at every news, and when the connection for news breaks."""
+        self._listeners.append(heard)
+
+    async def _ask(self, script: Any, *arguments: object) -> Any:
+        if self._listening is None:
+            self._listening = self._errands.run(self._listen(), endless=True)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._hearing.wait()
+                return await script(keys=self._keys, args=[self._shape, *arguments])
+        except _AWAY as error:
+            raise QuotaUnavailable(
+                f"the quota {self._key} is shared through Redis, which does not answer", key=self._key
+            ) from error
+
+    async def _listen(self) -> None:
+        """Hears the news for as long as it is let, whatever becomes of the connection."""
+        while True:
+            try:
+                async with self._client.pubsub() as news:
+                    await news.subscribe(f"{self._keys[0]}:epoch")
+                    await self._hear(news)
+            except _AWAY:
+                self._hearing.clear()
+                self._tell()
+            await asyncio.sleep(_RECONNECT_S)
+
+    async def _hear(self, news: Any) -> None:
+        """Follows the epoch. Raises one of _AWAY when the connection is broken."""
+        is_tested = False
+        while True:
+            message = await news.get_message(timeout=_PING_S)
+            if message is None:
+                if is_tested:
+                    raise RedisConnectionError("no answer on the connection for news")
+                await news.ping()
+                is_tested = True
+                continue
+            is_tested = False
+            if message["type"] == "subscribe":
+                # Only now nothing can be missed: what changed before is in the state, what changes later is told.
+                self._heard(int(await self._client.hget(self._keys[0], "epoch") or 0))
+                self._hearing.set()
+            elif message["type"] == "message":
+                self._heard(int(message["data"]))
+
+    def _heard(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._tell()
+
+    def _tell(self) -> None:
+        for heard in self._listeners:
+            heard()
+
+
+class ClusterLimiters:
+    """Makes limiters on Redis and remembers them. An async context manager; its exit closes all connections."""
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._errands = Errands()
+        self._clients: dict[str, redis_asyncio.Redis] = {}
+        self._limiters: dict[tuple[str, str], ClusterLimiter] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with self._stack:  # closes the clients, last
+            await self._errands.__aexit__()
+
+    def limiter(self, key: str, budget: Budget, dsn: str) -> ClusterLimiter:
+        """The limiter of a key at a Redis. Needs no Redis to answer yet. Raises ValueError for a senseless DSN."""
+        limiter = self._limiters.get((dsn, key))
+        if limiter is None:
+            ledger = RedisLedger(self._client(dsn), key, budget.limits, self._errands)
+            limiter = self._limiters[dsn, key] = ClusterLimiter(key, budget, ledger, self._errands)
+        return limiter
+
+    def _client(self, dsn: str) -> redis_asyncio.Redis:
+        client = self._clients.get(dsn)
+        if client is None:
+            client = self._clients[dsn] = connect(dsn)
+            self._stack.push_async_callback(client.aclose)
+        return client

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, Self
 from historyd.config_errors import ConfigError
 from historyd.engine.history import HistoryEngine
 from historyd.observability.logging import log_to_stderr
-from historyd.ratelimit.options import RateLimiterOptions
-from historyd.ratelimit.process import BudgetConflict, ProcessLimiters
+from historyd.ratelimit.options import RateLimiterOptions, Scope
+from historyd.ratelimit.process import ProcessLimiters
 from historyd.service.server import HistoryServer
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
@@ -68,9 +68,33 @@ def check_exchanges(config: Config) -> None:
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ConfigError([f"exchanges.{name}: CCXT has no such exchange{hint}"])
         try:
-            limiters.limiter(name, "", given.rate_limiter)
-        except BudgetConflict as error:
+            limiters.claim(name, "", given.rate_limiter)
+            _check_redis(config, given.rate_limiter)
+        except ValueError as error:
             raise ConfigError([f"exchanges.{name}.rate_limiter: {error}"]) from None
+
+
+def _check_redis(config: Config, options: RateLimiterOptions) -> None:
+    """Raises ValueError if a quota is to be shared through Redis and that cannot be, whether Redis is there or not."""
+    if options.scope is not Scope.CLUSTER:
+        return
+    if find_spec("redis") is None:
+        raise ValueError("scope 'cluster' needs the driver of Redis: pip install 'historyd[redis]'")
+    from historyd.ratelimit.redis import check_dsn, resolve_dsn  # noqa: PLC0415 -- redis is an extra
+
+    check_dsn(resolve_dsn(options.redis_dsn, config.connectors.ccxt_rate_limiter_redis))
+
+
+async def _open_limiters(config: Config, stack: AsyncExitStack) -> ProcessLimiters:
+    if all(given.rate_limiter.scope is not Scope.CLUSTER for given in config.exchanges.values()):
+        return ProcessLimiters()
+    from historyd.ratelimit.redis import ClusterLimiters, resolve_dsn  # noqa: PLC0415 -- redis is an extra
+
+    cluster = await stack.enter_async_context(ClusterLimiters())
+    configured = config.connectors.ccxt_rate_limiter_redis
+    return ProcessLimiters(
+        cluster=lambda key, budget, given: cluster.limiter(key, budget, resolve_dsn(given, configured))
+    )
 
 
 async def _open_source(config: Config, stack: AsyncExitStack) -> Source | None:
@@ -78,7 +102,7 @@ async def _open_source(config: Config, stack: AsyncExitStack) -> Source | None:
         return None
     from historyd.sources.ccxt import CcxtSource  # noqa: PLC0415 -- ccxt is an extra
 
-    limiters = ProcessLimiters()
+    limiters = await _open_limiters(config, stack)
     defaults = RateLimiterOptions()
 
     def limiter_for(exchange: str, host_group: str) -> Limiter:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 LOOKAHEAD: Final = 4
 """Pages of one caller under way at once: enough to commit one while the next is asked for."""
+URGENT_PAGES: Final = 8
+"""A walk of at most so many pages goes before longer ones where callers wait for quota: somebody waits for it now."""
 PROBE_TTL: Final = 3600 * MICROS_PER_S
 """How long an unreachable window is not asked for again."""
 
@@ -147,8 +149,11 @@ class Backfill:
     A context manager: leaving it leaves all pages under way, which stops those that nobody else waits for.
     """
 
-    def __init__(self, flights: SingleFlight[PageOutcome], fetcher: PageFetcher, jobs: Iterator[PageJob]) -> None:
+    def __init__(
+        self, flights: SingleFlight[PageOutcome], fetcher: PageFetcher, jobs: Iterator[PageJob], *, urgent: bool
+    ) -> None:
         self._flights = flights
+        self._urgent = urgent
         self._fetcher = fetcher
         self._jobs = jobs
         self._under_way: deque[tuple[PageJob, Flight[PageOutcome]]] = deque()
@@ -160,7 +165,7 @@ class Backfill:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         while self._under_way:
-            self._flights.leave(self._under_way.popleft()[1])
+            self._flights.leave(self._under_way.popleft()[1], urgent=self._urgent)
 
     @property
     def first(self) -> TimeRange | None:
@@ -186,7 +191,7 @@ class Backfill:
         except TimeoutError:
             return None
         self._under_way.popleft()
-        self._flights.leave(flight)
+        self._flights.leave(flight, urgent=self._urgent)
         self._calls_landed += flight.call_count
         outcome = flight.outcome()
         self._board()
@@ -195,5 +200,5 @@ class Backfill:
     def _board(self) -> None:
         while len(self._under_way) < LOOKAHEAD and (job := next(self._jobs, None)) is not None:
             key = (job.series, job.window.start)
-            flight = self._flights.join(key, partial(self._fetcher.fetch, job))
+            flight = self._flights.join(key, partial(self._fetcher.fetch, job), urgent=self._urgent)
             self._under_way.append((job, flight))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from historyd.coverage import disjoin
-from historyd.engine.backfill import Backfill, PageFetcher, PageJob, PageOutcome, Probes
+from historyd.engine.backfill import URGENT_PAGES, Backfill, PageFetcher, PageJob, PageOutcome, Probes
 from historyd.engine.opening import Opener
 from historyd.engine.retrying import Retrying
 from historyd.engine.singleflight import SingleFlight
@@ -152,7 +152,7 @@ class Backfiller:
         fetcher = PageFetcher(self._store, source, self._probes, self._retrying, self._clock)
         grid = view.pages.grid
         jobs = (PageJob(view.series, window, grid, believed_since) for window in missing.windows())
-        return Backfill(self._page_flights, fetcher, jobs)
+        return Backfill(self._page_flights, fetcher, jobs, urgent=missing.page_count <= URGENT_PAGES)
 
     def least_duration_s(self, exchange: str, calls: int) -> float:
         """Least seconds that the quota allows for so many calls; 0 without a source."""

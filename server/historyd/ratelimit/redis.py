@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import redis.asyncio as redis_asyncio
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -62,17 +63,23 @@ def redis_keys(key: str, limits: Sequence[Limit]) -> list[str]:
     return [f"rl:{{{tag}}}", *(f"rl:{{{tag}}}:log:{index}" for index in range(len(limits)))]
 
 
-def connect(dsn: str) -> redis_asyncio.Redis:
-    """A client that fails fast. Raises ValueError for a DSN that cannot be read, without repeating it."""
+def check_dsn(dsn: str) -> None:
+    """Raises ValueError for a DSN that cannot be read, without repeating it."""
     try:
-        return redis_asyncio.Redis.from_url(
-            dsn,
-            socket_timeout=ANSWER_S,
-            socket_connect_timeout=ANSWER_S,
-            retry=Retry(NoBackoff(), 1),  # a kept connection may have been closed by Redis since
-        )
+        parse_url(dsn)
     except ValueError:
         raise ValueError("the redis_dsn cannot be read; it looks like redis://[:password@]host:6379/0") from None
+
+
+def connect(dsn: str) -> redis_asyncio.Redis:
+    """A client that fails fast. Connects when it is first used. Raises ValueError as `check_dsn`."""
+    check_dsn(dsn)
+    return redis_asyncio.Redis.from_url(
+        dsn,
+        socket_timeout=ANSWER_S,
+        socket_connect_timeout=ANSWER_S,
+        retry=Retry(NoBackoff(), 1),  # a kept connection may have been closed by Redis since
+    )
 
 
 class RedisLedger:

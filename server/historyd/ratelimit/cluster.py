@@ -54,12 +54,14 @@ class Booking:
         epoch: the epoch it was made in.
         wait: microseconds from when the ledger made it until it is due.
         pause: microseconds of penalty that were left then.
+        age: microseconds from when the request was sent until the reply was here.
     """
 
     number: int
     epoch: int
     wait: int
     pause: int
+    age: int = 0
 
 
 class LongPenalty(Exception):  # noqa: N818 -- an answer of the ledger, turned into RateLimited here
@@ -144,7 +146,7 @@ class ClusterLimiter:
     async def _book_until_it_holds(self, parts: Sequence[int], observer: Observer) -> None:
         """Books and sleeps, again for as long as the booking does not hold on waking."""
         while True:
-            stretch, sent_at = self._stretch, self._timing.clock()
+            stretch = self._stretch
             booking = await self._reserve(parts, stretch)
             due = self._newest_due = self._timing.clock() + booking.wait
             if due < self._pause_until:
@@ -157,7 +159,7 @@ class ClusterLimiter:
             except BaseException:
                 self._give_up(booking)
                 raise
-            on_time = self._on_time(sent_at + booking.wait + stretch, parts)
+            on_time = self._on_time(due - booking.age + stretch, parts)
             if on_time and self._is_current(booking, due) and self._timing.clock() >= due:
                 return
             self._unused.append(booking.number)
@@ -197,8 +199,9 @@ class ClusterLimiter:
     def _on_time(self, latest: int, parts: Sequence[int]) -> bool:
         """Whether it is not later than `latest` and the limits' grace; learns how much longer callers here take."""
         graces = [limit.grace for limit, part in zip(self.budget.limits, parts, strict=True) if part]
-        if graces and self._timing.clock() > latest + min(graces):
-            self._stretch = min(max(2 * self._stretch, LEAST_STRETCH), MOST_STRETCH)
+        late = self._timing.clock() - latest - min(graces) if graces else 0
+        if late > 0:
+            self._stretch = min(max(2 * self._stretch, self._stretch + late, LEAST_STRETCH), MOST_STRETCH)
             return False
         self._in_time += 1
         if self._in_time % _IN_TIME_TO_SHORTEN == 0:

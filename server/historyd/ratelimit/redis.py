@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -71,29 +73,38 @@ def check_dsn(dsn: str) -> None:
         raise ValueError("the redis_dsn cannot be read; it looks like redis://[:password@]host:6379/0") from None
 
 
-def connect(dsn: str) -> redis_asyncio.Redis:
-    """A client that fails fast. Connects when it is first used. Raises ValueError as `check_dsn`."""
+@dataclass(frozen=True)
+class Link:
+    """A client of one Redis. Whoever holds `turn` may send a command: one connection is enough, and stays warm."""
+
+    client: redis_asyncio.Redis
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+def connect(dsn: str) -> Link:
+    """A link that fails fast. Connects when it is first used. Raises ValueError as `check_dsn`."""
     check_dsn(dsn)
-    return redis_asyncio.Redis.from_url(
+    client = redis_asyncio.Redis.from_url(
         dsn,
         socket_timeout=ANSWER_S,
         socket_connect_timeout=ANSWER_S,
         retry=Retry(NoBackoff(), 1),  # a kept connection may have been closed by Redis since
     )
+    return Link(client)
 
 
 class RedisLedger:
     """The bookings of one budget in one Redis; see Ledger in cluster.py."""
 
-    def __init__(self, client: redis_asyncio.Redis, key: str, limits: Sequence[Limit], errands: Errands) -> None:
-        self._client = client
+    def __init__(self, link: Link, key: str, limits: Sequence[Limit], errands: Errands) -> None:
+        self._link = link
         self._key = key
         self._shape = shape_of(limits)
         self._keys = redis_keys(key, limits)
         self._errands = errands
-        self._reserve = client.register_script(script_text("reserve"))
-        self._hand_back = client.register_script(script_text("hand_back"))
-        self._penalise = client.register_script(script_text("penalise"))
+        self._reserve = link.client.register_script(script_text("reserve"))
+        self._hand_back = link.client.register_script(script_text("hand_back"))
+        self._penalise = link.client.register_script(script_text("penalise"))
         self._listening: asyncio.Task[None] | None = None
         self._hearing = asyncio.Event()
         self._epoch = 0
@@ -102,7 +113,7 @@ class RedisLedger:
     async def reserve(self, parts: Sequence[int], stretch: int, returned: Sequence[int]) -> Booking:
         """Hands back and books; see the protocol."""
         amounts = ",".join(map(str, parts))
-        answer = await self._ask(self._reserve, amounts, stretch, LONGEST_PENALTY, *returned)
+        age, answer = await self._ask(self._reserve, amounts, stretch, LONGEST_PENALTY, *returned)
         wait, epoch, number, pause = map(int, answer)
         if wait == -2:
             raise QuotaUnavailable(
@@ -113,7 +124,7 @@ class RedisLedger:
             self._heard(epoch)
         if wait == -1:
             raise LongPenalty(pause)
-        return Booking(number, epoch, wait, pause)
+        return Booking(number, epoch, wait, pause, age)
 
     async def hand_back(self, numbers: Sequence[int]) -> None:
         """Forgets bookings that were not used."""
@@ -131,13 +142,17 @@ class RedisLedger:
         """`heard` is called at every news, and when the connection for news breaks."""
         self._listeners.append(heard)
 
-    async def _ask(self, script: Any, *arguments: object) -> Any:
+    async def _ask(self, script: Any, *arguments: object) -> tuple[int, Any]:
+        """Microseconds that the answer took, and the answer."""
         if self._listening is None:
             self._listening = self._errands.run(self._listen(), endless=True)
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._hearing.wait()
-                return await script(keys=self._keys, args=[self._shape, *arguments])
+                async with self._link.turn:
+                    began = time.monotonic_ns()
+                    answer = await script(keys=self._keys, args=[self._shape, *arguments])
+                    return (time.monotonic_ns() - began) // 1_000, answer
         except _AWAY as error:
             raise QuotaUnavailable(
                 f"the quota {self._key} is shared through Redis, which does not answer", key=self._key
@@ -147,7 +162,7 @@ class RedisLedger:
         """Hears the news for as long as it is let, whatever becomes of the connection."""
         while True:
             try:
-                async with self._client.pubsub() as news:
+                async with self._link.client.pubsub() as news:
                     await news.subscribe(f"{self._keys[0]}:epoch")
                     await self._hear(news)
             except _AWAY:
@@ -169,10 +184,17 @@ class RedisLedger:
             is_tested = False
             if message["type"] == "subscribe":
                 # Only now nothing can be missed: what changed before is in the state, what changes later is told.
-                self._heard(int(await self._client.hget(self._keys[0], "epoch") or 0))
+                self._heard(await self._look_up_epoch())
                 self._hearing.set()
             elif message["type"] == "message":
                 self._heard(int(message["data"]))
+
+    async def _look_up_epoch(self) -> int:
+        """The epoch in the state, 0 if there is none. Brings the scripts along, so that no booking waits for them."""
+        async with asyncio.timeout(ANSWER_S), self._link.turn:
+            for script in (self._reserve, self._hand_back, self._penalise):
+                await self._link.client.script_load(script.script)
+            return int(await self._link.client.hget(self._keys[0], "epoch") or 0)
 
     def _heard(self, epoch: int) -> None:
         self._epoch = epoch
@@ -189,7 +211,7 @@ class ClusterLimiters:
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         self._errands = Errands()
-        self._clients: dict[str, redis_asyncio.Redis] = {}
+        self._links: dict[str, Link] = {}
         self._limiters: dict[tuple[str, str], ClusterLimiter] = {}
 
     async def __aenter__(self) -> Self:
@@ -203,13 +225,13 @@ class ClusterLimiters:
         """The limiter of a key at a Redis. Needs no Redis to answer yet. Raises ValueError for a senseless DSN."""
         limiter = self._limiters.get((dsn, key))
         if limiter is None:
-            ledger = RedisLedger(self._client(dsn), key, budget.limits, self._errands)
+            ledger = RedisLedger(self._link(dsn), key, budget.limits, self._errands)
             limiter = self._limiters[dsn, key] = ClusterLimiter(key, budget, ledger, self._errands)
         return limiter
 
-    def _client(self, dsn: str) -> redis_asyncio.Redis:
-        client = self._clients.get(dsn)
-        if client is None:
-            client = self._clients[dsn] = connect(dsn)
-            self._stack.push_async_callback(client.aclose)
-        return client
+    def _link(self, dsn: str) -> Link:
+        link = self._links.get(dsn)
+        if link is None:
+            link = self._links[dsn] = connect(dsn)
+            self._stack.push_async_callback(link.client.aclose)
+        return link

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from historyd.config import Config
+    from historyd.leases.base import Leases
     from historyd.ratelimit.base import Limiter
     from historyd.sources.base import Source
 
@@ -42,7 +43,8 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_embedded(config.store.embedded.path))
         source = await _open_source(config, stack)
-        yield await stack.enter_async_context(HistoryEngine(store, source))
+        leases = await _open_leases(config, store.uuid, stack)
+        yield await stack.enter_async_context(HistoryEngine(store, source, leases=leases))
 
 
 async def serve(config: Config) -> None:
@@ -95,6 +97,18 @@ async def _open_limiters(config: Config, stack: AsyncExitStack) -> ProcessLimite
     return ProcessLimiters(
         cluster=lambda key, budget, given: cluster.limiter(key, budget, resolve_dsn(given, configured))
     )
+
+
+async def _open_leases(config: Config, store_uuid: str, stack: AsyncExitStack) -> Leases | None:
+    """Leases at the Redis of the first shared quota; None if no quota is shared with other servers."""
+    shared = [given.rate_limiter for given in config.exchanges.values() if given.rate_limiter.scope is Scope.CLUSTER]
+    if not shared:
+        return None
+    from historyd.leases.redis import RedisLeases  # noqa: PLC0415 -- redis is an extra
+    from historyd.ratelimit.redis import resolve_dsn  # noqa: PLC0415
+
+    dsn = resolve_dsn(shared[0].redis_dsn, config.connectors.ccxt_rate_limiter_redis)
+    return await stack.enter_async_context(RedisLeases(dsn, store_uuid))
 
 
 async def _open_source(config: Config, stack: AsyncExitStack) -> Source | None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from historyd.engine.retrying import Retrying
     from historyd.engine.singleflight import Flight, SingleFlight
+    from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.timeframe import Grid
     from historyd.model.wait import Wait
@@ -89,9 +90,16 @@ class PageFetcher:
     """Asks for one page, judges the answer and commits it."""
 
     def __init__(
-        self, store: Store, source: Source, probes: Probes, retrying: Retrying, clock: Callable[[], int]
+        self,
+        store: Store,
+        source: Source,
+        leases: Leases,
+        probes: Probes,
+        retrying: Retrying,
+        clock: Callable[[], int],
     ) -> None:
         self._store = store
+        self._leases = leases
         self._source = source
         self._probes = probes
         self._retrying = retrying
@@ -102,8 +110,11 @@ class PageFetcher:
 
         Raises what the source raises once the retries are spent, or what the store raises.
         """
-        if await self._is_covered(job):
-            return PageOutcome(job.window)
+        name = f"{job.series}@{job.window.start}"
+        async with self._leases.page(name, lambda: self._is_covered(job)) as is_ours:
+            return await self._fetch(job, flight) if is_ours else PageOutcome(job.window)
+
+    async def _fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
         policy = self._source.retry_policy(job.series.exchange)
         reply = await self._retrying.call(policy, flight, lambda: self._ask(job, flight))
         if reply is None:

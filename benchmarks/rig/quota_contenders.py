@@ -64,7 +64,9 @@ async def bucket(dsn: str, options: Mapping[str, Any]) -> AsyncIterator[Acquire]
             seconds, micros = await client.time()
             now = seconds * 1000 + micros // 1000
             async with client.pipeline(transaction=True) as pipe:
-                stored, stamp = await pipe.hget(name, "tokens").hget(name, "ts").execute()
+                pipe.hget(name, "tokens")
+                pipe.hget(name, "ts")
+                stored, stamp = await pipe.execute()
             tokens = most if stored is None else float(stored)
             tokens = min(most, tokens + max(0, now - int(stamp or now)) * most / interval_ms)
             granted = tokens >= cost
@@ -114,4 +116,6 @@ def _limits(options: Mapping[str, Any]) -> list[tuple[int, int, bool]]:
     """Amount, milliseconds and whether weight is counted, of each limit."""
     if "limits" not in options:
         return [(options["tokens_per_interval"], options["interval_ms"], False)]
-    return [(limit.get("weight") or limit["calls"], limit["interval_ms"], "weight" in limit) for limit in options["limits"]]
+    return [
+        (limit.get("weight") or limit["calls"], limit["interval_ms"], "weight" in limit) for limit in options["limits"]
+    ]

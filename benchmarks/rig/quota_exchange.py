@@ -43,7 +43,7 @@ class QuotaExchange:
 
     def fullest(self, window_s: float, *, weighed: bool = False) -> int:
         """Most calls, or weight, in any sliding window [t, t + window)."""
-        calls = sorted(list(self.calls), key=lambda call: call.at)
+        calls = sorted(self.calls, key=lambda call: call.at)
         times, sums = [call.at for call in calls], [0]
         for call in calls:
             sums.append(sums[-1] + (call.weight if weighed else 1))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.rig.redis_server import redis_server
 from historyd.errors import RateLimited
 from historyd.model.wait import Wait, WaitCause
 from historyd.ratelimit.base import Cost
@@ -19,7 +20,6 @@ from historyd.ratelimit.options import RateLimiterOptions
 from historyd.ratelimit.process import ProcessLimiters
 from tests.conformance.sends import Sends
 from tests.conformance.virtual_time import now_us, run_virtually
-from tests.redis_server import redis_server
 from tests.virtual_redis import VirtualLedger, VirtualScripts
 
 if TYPE_CHECKING:

@@ -15,16 +15,16 @@ import pytest
 from benchmarks.rig.quota_exchange import quota_exchange
 from benchmarks.rig.quota_worker import Job
 from benchmarks.rig.quota_workers import quota_workers
+from benchmarks.rig.redis_server import redis_server
 from historyd.ratelimit.options import RateLimiterOptions
 from historyd.ratelimit.redis import ClusterLimiters
-from tests.redis_server import redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.rig.quota_exchange import QuotaExchange
     from benchmarks.rig.quota_workers import QuotaWorker
-    from tests.redis_server import RedisServer
+    from benchmarks.rig.redis_server import RedisServer
 
 QUOTA: Final[dict[str, Any]] = {"tokens_per_interval": 40, "interval_ms": 2_000, "local_semaphore": 4}
 MOST: Final = 40

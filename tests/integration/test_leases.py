@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
+from benchmarks.rig.redis_server import RedisServer, redis_server
 from historyd.engine.events import EnsureResult, ReadRequest
 from historyd.engine.history import HistoryEngine
 from historyd.errors import ExchangeUnavailable, VenueRefused
@@ -17,7 +18,6 @@ from historyd.model.page import Layout, Pages
 from historyd.model.rows import BARS
 from historyd.stores.embedded import open_embedded
 from tests.integration.test_engine import NOW, SERIES, expected, minutes
-from tests.redis_server import RedisServer, redis_server
 from tests.scripted import ScriptedSource, VirtualClock
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from benchmarks.rig.redis_server import redis_server
 from historyd.ratelimit import window_log
 from historyd.ratelimit.budget import Limit, Unit
 from historyd.ratelimit.window_log import Ticket, WindowLog
-from tests.redis_server import redis_server
 from tests.virtual_redis import LuaLog
 
 if TYPE_CHECKING:

@@ -123,9 +123,7 @@ class Backfiller:
             unreachable=view.unreachable,
         )
 
-    async def plan_again(
-        self, view: View, window: TimeRange, believed_since: int | None = None
-    ) -> tuple[View, Plan]:
+    async def plan_again(self, view: View, window: TimeRange, believed_since: int | None = None) -> tuple[View, Plan]:
         """What is still missing of the window, by the horizon of before but with what was learned since."""
         now = await self.view(view.series, believed_since)
         view = replace(view, unreachable=now.unreachable)

@@ -44,12 +44,14 @@ class RedisLeases:
         self._channel = f"{self._prefix}:done"
         self._ttl_s = ttl_s
         self._errands = Errands()
+        self._hearing = asyncio.Event()
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._release = self._link.client.register_script(_script("release"))
         self._renew = self._link.client.register_script(_script("renew"))
 
     async def __aenter__(self) -> Self:
         self._errands.run(self._listen(), endless=True)
+        await _first_of(self._hearing, ANSWER_S)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -91,20 +93,23 @@ class RedisLeases:
 
     async def _claim(self, name: str, token: str) -> float | None:
         """None if the lease is ours or there are none; else the seconds it has left."""
-        key, client = self._key(name), self._link.client
+        if not self._hearing.is_set():
+            return None  # Redis is known to be away; nobody is kept waiting to see it again
+        claiming = self._errands.run(self._set(self._key(name), token))
         try:
-            async with asyncio.timeout(ANSWER_S):
-                async with self._link.turn:
-                    if await client.set(key, token, nx=True, px=round(self._ttl_s * 1_000)):
-                        return None
-                    left_ms = int(await client.pttl(key))
+            return await asyncio.shield(claiming)
         except _AWAY:
             return None
         except asyncio.CancelledError:
-            # The claim may have reached Redis.
-            self._errands.run(self._give_back(name, token))
+            claiming.add_done_callback(lambda _: self._errands.run(self._give_back(name, token)))
             raise
-        return max(left_ms, 1) / 1_000
+
+    async def _set(self, key: str, token: str) -> float | None:
+        client = self._link.client
+        async with asyncio.timeout(ANSWER_S), self._link.turn:
+            if await client.set(key, token, nx=True, px=round(self._ttl_s * 1_000)):
+                return None
+            return max(int(await client.pttl(key)), 1) / 1_000
 
     async def _keep(self, name: str, token: str) -> None:
         while True:
@@ -124,12 +129,14 @@ class RedisLeases:
             try:
                 async with self._link.client.pubsub(ignore_subscribe_messages=True) as news:
                     await news.subscribe(self._channel)
+                    self._hearing.set()
                     while True:
                         # Silence is normal; a connection that is dead costs waiters POLL_S, no more.
                         message = await news.get_message(timeout=POLL_S)
                         if message is not None:
                             self._tell(message["data"].decode())
             except _AWAY:
+                self._hearing.clear()
                 await asyncio.sleep(_RECONNECT_S)
 
     def _tell(self, name: str) -> None:

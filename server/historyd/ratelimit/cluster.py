@@ -64,7 +64,7 @@ class Booking:
     age: int = 0
 
 
-class LongPenalty(Exception):  # noqa: N818 -- an answer of the ledger, turned into RateLimited here
+class LongPenalty(Exception):
     """Nothing was booked, as the venue's pause has `left` microseconds to go."""
 
     def __init__(self, left: int) -> None:

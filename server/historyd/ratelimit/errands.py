@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 PATIENCE_S: Final = 0.5
 """How long tasks may go on after their owner is closed."""
+_CANCEL_AGAIN_S: Final = 0.05
 
 
 class Errands:
@@ -31,10 +32,11 @@ class Errands:
     async def __aexit__(self, *_: object) -> None:
         if errands := self._tasks - self._endless:
             await asyncio.wait(errands, timeout=PATIENCE_S)
-        left = list(self._tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        # More than once, as redis-py may swallow a cancel that comes just as an answer does.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=_CANCEL_AGAIN_S)
 
     def run(self, work: Coroutine[Any, Any, T], *, endless: bool = False) -> asyncio.Task[T]:
         """Starts a task; an `endless` one is cancelled without waiting when the block is left."""

@@ -1,8 +1,8 @@
 """The limiter of one process, in memory: callers stand in line, the first of them holds a booking and sleeps once.
 
 Rules:
-1. First come, first served, urgent callers before the others (line.py): only the head of the line books, so nobody ever holds a place that another must give
-   up, and a caller that leaves, wherever it stands, costs the others nothing.
+1. First come, first served, urgent callers before the others (line.py): only the head of the line books, so nobody ever
+   holds a place that another must give up, and a caller that leaves, wherever it stands, costs the others nothing.
 2. On waking, the head sends only if its booking is still valid; if it woke too late, or a penalty began meanwhile,
    it hands the booking back and books again, still at the head.
 3. A caller that is cancelled hands its booking back before the next one books.

@@ -83,8 +83,8 @@ class RateLimiterOptions(BaseModel):
         key_template: the key itself, see key.py; then `key_suffix` stands only where the template says.
         penalty_backoff_ms: pause of all who hold the key after a 429 or 418 that names no time; 0: none.
             Default a second.
-        redis_dsn: where scope `cluster` keeps its state; wins over `connectors.ccxt_rate_limiter_redis`, which wins over
-            the environment's QMTL_CCXT_RATE_LIMITER_REDIS; else redis://localhost:6379/0. Other scopes ignore it.
+        redis_dsn: where scope `cluster` keeps its state; wins over `connectors.ccxt_rate_limiter_redis`, which wins
+            over the environment's QMTL_CCXT_RATE_LIMITER_REDIS; else redis://localhost:6379/0. Other scopes ignore it.
         limits: further windows, of calls or weight.
     """
 

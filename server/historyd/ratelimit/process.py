@@ -37,7 +37,7 @@ class BudgetConflict(ValueError):
 
 
 class ProcessLimiters:
-    """Makes limiters and remembers them. `cluster` makes those of a key, a budget and the DSN that was given, if any."""
+    """Makes limiters and remembers them. `cluster` makes one of a key, a budget and the DSN that was given, if any."""
 
     def __init__(self, timing: Timing = REAL_TIME, cluster: Cluster | None = None) -> None:
         self._timing = timing

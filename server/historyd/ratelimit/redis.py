@@ -184,16 +184,21 @@ class RedisLedger:
             is_tested = False
             if message["type"] == "subscribe":
                 # Only now nothing can be missed: what changed before is in the state, what changes later is told.
+                await self._bring_script()
                 self._heard(await self._look_up_epoch())
                 self._hearing.set()
-            elif message["type"] == "message":
-                self._heard(int(message["data"]))
+            elif message["type"] == "message" and int(message["data"]) != self._epoch:
+                # The message is a hint: another database of this Redis may have a budget of the same name.
+                self._heard(await self._look_up_epoch())
+
+    async def _bring_script(self) -> None:
+        """Once per connection, so that no booking waits for it; the rarer scripts are brought when they are used."""
+        async with asyncio.timeout(ANSWER_S), self._link.turn:
+            await self._link.client.script_load(self._reserve.script)
 
     async def _look_up_epoch(self) -> int:
-        """The epoch in the state, 0 if there is none. Brings the scripts along, so that no booking waits for them."""
+        """The epoch in the state, 0 if there is none."""
         async with asyncio.timeout(ANSWER_S), self._link.turn:
-            for script in (self._reserve, self._hand_back, self._penalise):
-                await self._link.client.script_load(script.script)
             return int(await self._link.client.hget(self._keys[0], "epoch") or 0)
 
     def _heard(self, epoch: int) -> None:

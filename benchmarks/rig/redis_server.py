@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _PATIENCE_S = 20.0
 
@@ -22,10 +22,11 @@ _PATIENCE_S = 20.0
 class RedisServer:
     """A running redis-server. `stop`, `start`, `pause` and `resume` play faults."""
 
-    def __init__(self, folder: str, *options: str) -> None:
+    def __init__(self, folder: str, options: Sequence[str], prefix: Sequence[str]) -> None:
         self.port = _free_port()
         self._folder = folder
         self._options = options
+        self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -37,7 +38,8 @@ class RedisServer:
         assert binary is not None
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder]
         self._process = subprocess.Popen(
-            [binary, *where, "--save", "", "--appendonly", "no", *self._options], stdout=subprocess.DEVNULL
+            [*self._prefix, binary, *where, "--save", "", "--appendonly", "no", *self._options],
+            stdout=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + _PATIENCE_S
         while not self._answers():
@@ -76,10 +78,10 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(*options: str) -> Iterator[RedisServer]:
-    """A Redis that keeps nothing over a restart."""
+def redis_server(*options: str, prefix: Sequence[str] = ()) -> Iterator[RedisServer]:
+    """A Redis that keeps nothing over a restart; `prefix` goes before its command (a scheduler)."""
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(folder, *options)
+        server = RedisServer(folder, options, prefix)
         server.start()
         try:
             yield server

@@ -37,8 +37,10 @@ DEFAULT_DSN: Final = "redis://localhost:6379/0"
 DSN_VARIABLE: Final = "QMTL_CCXT_RATE_LIMITER_REDIS"
 ANSWER_S: Final = 0.45
 """Longest wait for an answer of Redis, the connecting included."""
-_PING_S: Final = 1.0
-"""Silence after which the connection for news is tested; as much again, and it counts as broken."""
+_LISTEN_S: Final = 1.0
+_SILENT_TURNS: Final = 10
+"""After so many times _LISTEN_S of silence the connection for news is tested, at once after a command has failed; it
+counts as broken if it does not answer within _LISTEN_S."""
 _RECONNECT_S: Final = 0.1
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 
@@ -107,6 +109,7 @@ class RedisLedger:
         self._penalise = link.client.register_script(script_text("penalise"))
         self._listening: asyncio.Task[None] | None = None
         self._hearing = asyncio.Event()
+        self._in_doubt = False
         self._epoch = 0
         self._listeners: list[Callable[[], None]] = []
 
@@ -154,6 +157,7 @@ class RedisLedger:
                     answer = await script(keys=self._keys, args=[self._shape, *arguments])
                     return (time.monotonic_ns() - began) // 1_000, answer
         except _AWAY as error:
+            self._in_doubt = True
             raise QuotaUnavailable(
                 f"the quota {self._key} is shared through Redis, which does not answer", key=self._key
             ) from error
@@ -172,16 +176,18 @@ class RedisLedger:
 
     async def _hear(self, news: Any) -> None:
         """Follows the epoch. Raises one of _AWAY when the connection is broken."""
-        is_tested = False
+        silent_turns, is_tested = 0, False
         while True:
-            message = await news.get_message(timeout=_PING_S)
+            message = await news.get_message(timeout=_LISTEN_S)
             if message is None:
                 if is_tested:
                     raise RedisConnectionError("no answer on the connection for news")
-                await news.ping()
-                is_tested = True
+                silent_turns += 1
+                if self._in_doubt or silent_turns == _SILENT_TURNS:
+                    is_tested, self._in_doubt = True, False
+                    await news.ping()
                 continue
-            is_tested = False
+            silent_turns, is_tested = 0, False
             if message["type"] == "subscribe":
                 # Only now nothing can be missed: what changed before is in the state, what changes later is told.
                 await self._bring_script()

@@ -132,6 +132,19 @@ async def test_a_lease_outlives_a_long_fetch(tmp_path: Path, redis: RedisServer)
         assert calls_meanwhile == len(source.calls) == len(set(source.calls))
 
 
+async def test_a_page_done_between_the_look_and_the_claim_is_not_done_again(redis: RedisServer) -> None:
+    looks = iter([False, True])
+
+    async def is_done() -> bool:
+        return next(looks)
+
+    async with RedisLeases(redis.dsn, "store") as leases:
+        async with leases.page("page", is_done) as is_ours:
+            assert not is_ours
+            assert len(lease_keys(redis)) == 1
+    assert lease_keys(redis) == []
+
+
 async def test_where_one_server_fails_another_takes_over(tmp_path: Path, redis: RedisServer) -> None:
     """An error for good comes out at the caller whose server met it; the page is fetched by the other."""
     clock, source = new_source()

@@ -38,7 +38,7 @@ DSN_VARIABLE: Final = "QMTL_CCXT_RATE_LIMITER_REDIS"
 ANSWER_S: Final = 0.45
 """Longest wait for an answer of Redis, the connecting included."""
 _LISTEN_S: Final = 1.0
-_SILENT_TURNS: Final = 10
+_SILENT_TURNS: Final = 20
 """After so many times _LISTEN_S of silence the connection for news is tested, at once after a command has failed; it
 counts as broken if it does not answer within _LISTEN_S."""
 _RECONNECT_S: Final = 0.1

@@ -56,7 +56,7 @@ def wait_for_calls(exchange: QuotaExchange, count: int) -> None:
 
 
 def wait_until_all_sleep(redis: RedisServer) -> None:
-    """Until every process, of one caller each, holds a booking that is not due yet: whatever they hear from now on they hear asleep."""
+    """Until every process, of one caller each, holds a booking not yet due: what they hear now they hear asleep."""
     log = redis_keys("ccxt:bench", RateLimiterOptions.model_validate(QUOTA).budget().limits)[1]
     with redis.client() as client:
         for _ in range(3_000):

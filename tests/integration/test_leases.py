@@ -138,10 +138,9 @@ async def test_a_page_done_between_the_look_and_the_claim_is_not_done_again(redi
     async def is_done() -> bool:
         return next(looks)
 
-    async with RedisLeases(redis.dsn, "store") as leases:
-        async with leases.page("page", is_done) as is_ours:
-            assert not is_ours
-            assert len(lease_keys(redis)) == 1
+    async with RedisLeases(redis.dsn, "store") as leases, leases.page("page", is_done) as is_ours:
+        assert not is_ours
+        assert len(lease_keys(redis)) == 1
     assert lease_keys(redis) == []
 
 

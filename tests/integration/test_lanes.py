@@ -61,7 +61,7 @@ async def limiter_of(scope: str) -> AsyncIterator[Limiter]:
         yield LocalLimiter("k", budget)
         return
     with redis_server() as redis:
-        async with ClusterLimiters() as limiters:
+        async with ClusterLimiters(answer_s=10) as limiters:
             yield limiters.limiter("k", budget, redis.dsn)
 
 

@@ -37,14 +37,20 @@ def redis() -> Iterator[RedisServer]:
 
 @asynccontextmanager
 async def servers(
-    folder: Path, dsn: str, count: int, source: ScriptedSource, clock: VirtualClock, ttl_s: float = 6.0
+    folder: Path,
+    dsn: str,
+    count: int,
+    source: ScriptedSource,
+    clock: VirtualClock,
+    ttl_s: float = 6.0,
+    answer_s: float = 10.0,
 ) -> AsyncIterator[list[HistoryEngine]]:
     """Engines on one store, each with leases of its own; on one source, which counts the calls of all."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_embedded(folder / "history.db"))
         engines = []
         for _ in range(count):
-            leases = await stack.enter_async_context(RedisLeases(dsn, store.uuid, ttl_s=ttl_s))
+            leases = await stack.enter_async_context(RedisLeases(dsn, store.uuid, ttl_s=ttl_s, answer_s=answer_s))
             engine = HistoryEngine(store, source, leases=leases, clock=clock, sleep=clock.sleep)
             engines.append(await stack.enter_async_context(engine))
         yield engines
@@ -180,7 +186,7 @@ async def test_without_redis_every_server_goes_on_alone(tmp_path: Path, redis: R
     clock, source = new_source()
     window = minutes(-200, -100)
     redis.stop()
-    async with servers(tmp_path, redis.dsn, 2, source, clock) as engines:
+    async with servers(tmp_path, redis.dsn, 2, source, clock, answer_s=0.2) as engines:
         results = await ensure_all(engines, [window] * 2)
         assert all(result.uncovered == () for result in results)
         assert max(source.calls.count(call) for call in source.calls) <= 2

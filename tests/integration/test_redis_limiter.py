@@ -66,7 +66,7 @@ def bookings(redis: RedisServer, key: str = "k") -> int:
 
 async def test_a_fresh_state_is_held_for_a_window(redis: RedisServer, dsn: str) -> None:
     """What was sent before the state was lost is not known: the first call waits for a window and its margin."""
-    async with ClusterLimiters() as limiters:
+    async with ClusterLimiters(answer_s=10) as limiters:
         begin = time.monotonic()
         observer = await acquire(limiters.limiter("k", budget(), dsn))
         assert time.monotonic() - begin >= 0.2
@@ -75,7 +75,7 @@ async def test_a_fresh_state_is_held_for_a_window(redis: RedisServer, dsn: str) 
 
 async def test_two_servers_share_one_quota(redis: RedisServer, dsn: str) -> None:
     sends = []
-    async with ClusterLimiters() as one, ClusterLimiters() as other:
+    async with ClusterLimiters(answer_s=10) as one, ClusterLimiters(answer_s=10) as other:
         holders = [one.limiter("k", budget(), dsn), other.limiter("k", budget(), dsn)]
 
         async def call(limiter: ClusterLimiter) -> None:
@@ -91,7 +91,7 @@ async def test_two_servers_share_one_quota(redis: RedisServer, dsn: str) -> None
 
 
 async def test_two_databases_of_one_redis_share_nothing(redis: RedisServer, dsn: str) -> None:
-    async with ClusterLimiters() as limiters:
+    async with ClusterLimiters(answer_s=10) as limiters:
         zero = limiters.limiter("k", budget(), dsn)
         one = limiters.limiter("k", budget(), dsn.removesuffix("/0") + "/1")
         assert zero is not one
@@ -146,7 +146,7 @@ async def test_a_redis_that_takes_connections_but_never_answers_hangs_nobody() -
 async def test_a_cancelled_caller_leaves_no_booking(redis: RedisServer, dsn: str) -> None:
     """Whether it slept, stood in line, or its request was under way."""
     slow = budget(tokens_per_interval=1, interval_ms=60_000, local_semaphore=3)
-    async with ClusterLimiters() as limiters:
+    async with ClusterLimiters(answer_s=10) as limiters:
         limiter = limiters.limiter("k", slow, dsn)
         tasks = [asyncio.create_task(acquire(limiter)) for _ in range(6)]
         await asyncio.sleep(0.3)
@@ -160,7 +160,7 @@ async def test_a_cancelled_caller_leaves_no_booking(redis: RedisServer, dsn: str
 
 async def test_servers_that_disagree_on_the_quota_are_told(redis: RedisServer, dsn: str) -> None:
     """The second setting is refused while the first is in use, and taken over once nobody used it for a window."""
-    async with ClusterLimiters() as one, ClusterLimiters() as other:
+    async with ClusterLimiters(answer_s=10) as one, ClusterLimiters(answer_s=10) as other:
         await acquire(one.limiter("k", budget(), dsn))
         different = other.limiter("k", budget(tokens_per_interval=50, interval_ms=200), dsn)
         with pytest.raises(QuotaUnavailable, match="another rate_limiter setting"):
@@ -170,9 +170,9 @@ async def test_servers_that_disagree_on_the_quota_are_told(redis: RedisServer, d
 
 
 async def test_a_ban_is_heard_of_by_servers_that_start_later(redis: RedisServer, dsn: str) -> None:
-    async with ClusterLimiters() as one:
+    async with ClusterLimiters(answer_s=10) as one:
         one.limiter("k", budget(), dsn).penalise(600)
-    async with ClusterLimiters() as other:
+    async with ClusterLimiters(answer_s=10) as other:
         with pytest.raises(RateLimited) as refused:
             await acquire(other.limiter("k", budget(), dsn))
         assert refused.value.retry_after_s == pytest.approx(600, abs=20)
@@ -181,7 +181,7 @@ async def test_a_ban_is_heard_of_by_servers_that_start_later(redis: RedisServer,
 async def test_closing_at_any_moment_ends(dsn: str) -> None:
     """Just as answers come in too: no task of the driver holds up the end."""
     for turns in range(40):
-        async with asyncio.timeout(20), ClusterLimiters() as limiters:
+        async with asyncio.timeout(20), ClusterLimiters(answer_s=10) as limiters:
             limiters.limiter("k", budget(), dsn).penalise(0.001)
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -193,7 +193,7 @@ async def test_closing_leaves_no_connection(redis: RedisServer, dsn: str) -> Non
             return len(client.client_list())
 
     before = connected()
-    async with ClusterLimiters() as limiters:
+    async with ClusterLimiters(answer_s=10) as limiters:
         await acquire(limiters.limiter("k", budget(), dsn))
         assert connected() > before
     deadline = time.monotonic() + 10

@@ -38,8 +38,8 @@ _AWAY: Final = (RedisError, OSError, TimeoutError)
 class RedisLeases:
     """The leases of one store at one Redis. An async context manager. Raises ValueError for a senseless DSN."""
 
-    def __init__(self, dsn: str, store_uuid: str, *, ttl_s: float = TTL_S) -> None:
-        self._link = connect(dsn)
+    def __init__(self, dsn: str, store_uuid: str, *, ttl_s: float = TTL_S, answer_s: float = ANSWER_S) -> None:
+        self._link = connect(dsn, answer_s)
         self._prefix = f"lease:{{{store_uuid}}}"
         self._channel = f"{self._prefix}:done"
         self._ttl_s = ttl_s
@@ -51,7 +51,7 @@ class RedisLeases:
 
     async def __aenter__(self) -> Self:
         self._errands.run(self._listen(), endless=True)
-        await _first_of(self._hearing, ANSWER_S)
+        await _first_of(self._hearing, self._link.answer_s)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -106,7 +106,7 @@ class RedisLeases:
 
     async def _set(self, key: str, token: str) -> float | None:
         client = self._link.client
-        async with asyncio.timeout(ANSWER_S), self._link.turn:
+        async with asyncio.timeout(self._link.answer_s), self._link.turn:
             if await client.set(key, token, nx=True, px=round(self._ttl_s * 1_000)):
                 return None
             return max(int(await client.pttl(key)), 1) / 1_000
@@ -115,13 +115,13 @@ class RedisLeases:
         while True:
             await asyncio.sleep(self._ttl_s / 3)
             try:
-                async with asyncio.timeout(ANSWER_S), self._link.turn:
+                async with asyncio.timeout(self._link.answer_s), self._link.turn:
                     await self._renew(keys=[self._key(name)], args=[token, round(self._ttl_s * 1_000)])
             except _AWAY:
                 continue
 
     async def _give_back(self, name: str, token: str) -> None:
-        async with asyncio.timeout(ANSWER_S), self._link.turn:
+        async with asyncio.timeout(self._link.answer_s), self._link.turn:
             await self._release(keys=[self._key(name)], args=[token, self._channel, name])
 
     async def _listen(self) -> None:

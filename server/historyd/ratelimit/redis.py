@@ -80,19 +80,20 @@ class Link:
     """A client of one Redis. Whoever holds `turn` may send a command: one connection is enough, and stays warm."""
 
     client: redis_asyncio.Redis
+    answer_s: float
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-def connect(dsn: str) -> Link:
-    """A link that fails fast. Connects when it is first used. Raises ValueError as `check_dsn`."""
+def connect(dsn: str, answer_s: float = ANSWER_S) -> Link:
+    """A link that gives up after `answer_s`. Connects when it is first used. Raises ValueError as `check_dsn`."""
     check_dsn(dsn)
     client = redis_asyncio.Redis.from_url(
         dsn,
-        socket_timeout=ANSWER_S,
-        socket_connect_timeout=ANSWER_S,
+        socket_timeout=answer_s,
+        socket_connect_timeout=answer_s,
         retry=Retry(NoBackoff(), 1),  # a kept connection may have been closed by Redis since
     )
-    return Link(client)
+    return Link(client, answer_s)
 
 
 class RedisLedger:
@@ -150,7 +151,7 @@ class RedisLedger:
         if self._listening is None:
             self._listening = self._errands.run(self._listen(), endless=True)
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(self._link.answer_s):
                 await self._hearing.wait()
                 async with self._link.turn:
                     began = time.monotonic_ns()
@@ -199,12 +200,12 @@ class RedisLedger:
 
     async def _bring_script(self) -> None:
         """Once per connection, so that no booking waits for it; the rarer scripts are brought when they are used."""
-        async with asyncio.timeout(ANSWER_S), self._link.turn:
+        async with asyncio.timeout(self._link.answer_s), self._link.turn:
             await self._link.client.script_load(self._reserve.script)
 
     async def _look_up_epoch(self) -> int:
         """The epoch in the state, 0 if there is none."""
-        async with asyncio.timeout(ANSWER_S), self._link.turn:
+        async with asyncio.timeout(self._link.answer_s), self._link.turn:
             return int(await self._link.client.hget(self._keys[0], "epoch") or 0)
 
     def _heard(self, epoch: int) -> None:
@@ -217,9 +218,13 @@ class RedisLedger:
 
 
 class ClusterLimiters:
-    """Makes limiters on Redis and remembers them. An async context manager; its exit closes all connections."""
+    """Makes limiters on Redis and remembers them. An async context manager; its exit closes all connections.
 
-    def __init__(self) -> None:
+    `answer_s` is the longest wait for an answer of Redis.
+    """
+
+    def __init__(self, *, answer_s: float = ANSWER_S) -> None:
+        self._answer_s = answer_s
         self._stack = AsyncExitStack()
         self._errands = Errands()
         self._links: dict[str, Link] = {}
@@ -243,6 +248,6 @@ class ClusterLimiters:
     def _link(self, dsn: str) -> Link:
         link = self._links.get(dsn)
         if link is None:
-            link = self._links[dsn] = connect(dsn)
+            link = self._links[dsn] = connect(dsn, self._answer_s)
             self._stack.push_async_callback(link.client.aclose)
         return link

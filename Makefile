@@ -16,7 +16,7 @@ help: ## Shows this list.
 demo: $(UV) ## Fills a month of bars from a small exchange on this machine, and reads it back.
 	@$(RUN) --no-dev --extra ccxt historyd demo
 
-test: lint $(GRPCURL) ## Everything that CI runs: lint, then every test.
+test: lint $(GRPCURL) redis ## Everything that CI runs: lint, then every test.
 	@echo "== tests"
 	@$(RUN) -m pytest -W error -n auto -q
 
@@ -62,4 +62,12 @@ $(GRPCURL):
 	elif [ -n "$$CI" ]; then echo "CI needs Go: the tests drive the server with grpcurl."; exit 1; \
 	else echo "No Go here: the tests that drive the server with grpcurl will be skipped."; fi
 
-.PHONY: help demo test lint generate bench questdb torture install clean
+# The tests start a redis-server of their own. CI may bring it; at home that is for you to do.
+redis:
+	@command -v redis-server >/dev/null 2>&1 || { \
+	  if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "== redis-server, by apt"; \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
+	  else echo "The tests need redis-server: apt install redis-server, or brew install redis."; exit 1; fi; }
+
+.PHONY: help demo test lint generate bench questdb torture redis install clean

@@ -22,7 +22,7 @@ class RecordingLimiter:
         self.slots_held = 0
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def slot(self, observer: Observer) -> AsyncIterator[None]:
         self.slots_held += 1
         try:
             yield
@@ -42,6 +42,8 @@ class RecordingLimiter:
 
 class RecordingObserver:
     """Counts calls and keeps waits."""
+
+    urgent = True
 
     def __init__(self) -> None:
         self.calls = 0

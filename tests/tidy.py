@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES: Final = 70
 
 _CORE: Final = ("historyd.errors", "historyd.model")
 _OPTIONS: Final = ("historyd.sources.options", "historyd.ratelimit.options", "historyd.stores.questdb_options")
-_BASES: Final = ("historyd.sources.base", "historyd.stores.base", "historyd.ratelimit.base")
+_BASES: Final = ("historyd.sources.base", "historyd.stores.base", "historyd.ratelimit.base", "historyd.leases.base")
 
 WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.errors": (),
@@ -28,6 +28,7 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.quality": _CORE,
     "historyd.planner": (*_CORE, "historyd.coverage"),
     "historyd.ratelimit": _CORE,
+    "historyd.leases": (*_CORE, "historyd.ratelimit.redis", "historyd.ratelimit.errands"),
     "historyd.sources": (*_CORE, "historyd.coverage", "historyd.ratelimit.base"),
     "historyd.stores": (*_CORE, "historyd.coverage"),
     "historyd.arrow": _CORE,
@@ -53,6 +54,7 @@ MENDS: Final[dict[str, str]] = {
     "historyd.coverage": "keep it pure; let the caller pass the values in",
     "historyd.quality": "keep it pure; let the caller pass the values in",
     "historyd.planner": "keep it pure: no clock, no I/O; let the engine pass the values in",
+    "historyd.leases": "a lease knows names only; let the engine or app pass the values in",
     "historyd.ratelimit": "a limiter knows costs and keys only; let the source or app pass the values in",
     "historyd.sources": "a source answers questions; take a Limiter from ratelimit.base, let engine or app do the rest",
     "historyd.stores": "a store keeps rows and facts; let engine or app do the rest",
@@ -75,7 +77,7 @@ DRIVERS: Final[dict[str, tuple[str, ...]]] = {
     "aiohttp": ("historyd.sources", "historyd.stores", "historyd.demo"),
     "sqlite3": ("historyd.stores",),
     "asyncpg": ("historyd.stores",),
-    "redis": ("historyd.ratelimit",),
+    "redis": ("historyd.ratelimit", "historyd.leases"),
     "historyd.engine": ("historyd.service", "historyd.app", "historyd.qmtl"),
 }
 """Who alone may import a driver. The longest name that fits an import decides."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, Self
 from historyd.config_errors import ConfigError
 from historyd.engine.history import HistoryEngine
 from historyd.observability.logging import log_to_stderr
-from historyd.ratelimit.options import RateLimiterOptions
-from historyd.ratelimit.process import BudgetConflict, ProcessLimiters
+from historyd.ratelimit.options import RateLimiterOptions, Scope
+from historyd.ratelimit.process import ProcessLimiters
 from historyd.service.server import HistoryServer
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from historyd.config import Config
+    from historyd.leases.base import Leases
     from historyd.ratelimit.base import Limiter
     from historyd.sources.base import Source
 
@@ -42,7 +43,8 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_place(config.store.place))
         source = await _open_source(config, stack)
-        yield await stack.enter_async_context(HistoryEngine(store, source))
+        leases = await _open_leases(config, store.uuid, stack)
+        yield await stack.enter_async_context(HistoryEngine(store, source, leases=leases))
 
 
 async def serve(config: Config) -> None:
@@ -68,9 +70,45 @@ def check_exchanges(config: Config) -> None:
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ConfigError([f"exchanges.{name}: CCXT has no such exchange{hint}"])
         try:
-            limiters.limiter(name, "", given.rate_limiter)
-        except BudgetConflict as error:
+            limiters.claim(name, "", given.rate_limiter)
+            _check_redis(config, given.rate_limiter)
+        except ValueError as error:
             raise ConfigError([f"exchanges.{name}.rate_limiter: {error}"]) from None
+
+
+def _check_redis(config: Config, options: RateLimiterOptions) -> None:
+    """Raises ValueError if a quota is to be shared through Redis and that cannot be, whether Redis is there or not."""
+    if options.scope is not Scope.CLUSTER:
+        return
+    if find_spec("redis") is None:
+        raise ValueError("scope 'cluster' needs the driver of Redis: pip install 'historyd[redis]'")
+    from historyd.ratelimit.redis import check_dsn, resolve_dsn  # noqa: PLC0415 -- redis is an extra
+
+    check_dsn(resolve_dsn(options.redis_dsn, config.connectors.ccxt_rate_limiter_redis))
+
+
+async def _open_limiters(config: Config, stack: AsyncExitStack) -> ProcessLimiters:
+    if all(given.rate_limiter.scope is not Scope.CLUSTER for given in config.exchanges.values()):
+        return ProcessLimiters()
+    from historyd.ratelimit.redis import ClusterLimiters, resolve_dsn  # noqa: PLC0415 -- redis is an extra
+
+    cluster = await stack.enter_async_context(ClusterLimiters())
+    configured = config.connectors.ccxt_rate_limiter_redis
+    return ProcessLimiters(
+        cluster=lambda key, budget, given: cluster.limiter(key, budget, resolve_dsn(given, configured))
+    )
+
+
+async def _open_leases(config: Config, store_uuid: str, stack: AsyncExitStack) -> Leases | None:
+    """Leases at the Redis of the first shared quota; None if no quota is shared with other servers."""
+    shared = [given.rate_limiter for given in config.exchanges.values() if given.rate_limiter.scope is Scope.CLUSTER]
+    if not shared:
+        return None
+    from historyd.leases.redis import RedisLeases  # noqa: PLC0415 -- redis is an extra
+    from historyd.ratelimit.redis import resolve_dsn  # noqa: PLC0415
+
+    dsn = resolve_dsn(shared[0].redis_dsn, config.connectors.ccxt_rate_limiter_redis)
+    return await stack.enter_async_context(RedisLeases(dsn, store_uuid))
 
 
 async def _open_source(config: Config, stack: AsyncExitStack) -> Source | None:
@@ -78,7 +116,7 @@ async def _open_source(config: Config, stack: AsyncExitStack) -> Source | None:
         return None
     from historyd.sources.ccxt import CcxtSource  # noqa: PLC0415 -- ccxt is an extra
 
-    limiters = ProcessLimiters()
+    limiters = await _open_limiters(config, stack)
     defaults = RateLimiterOptions()
 
     def limiter_for(exchange: str, host_group: str) -> Limiter:

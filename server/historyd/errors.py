@@ -16,6 +16,7 @@
     ├── Away                    asking again may help
     │   ├── ExchangeUnavailable
     │   │   └── BadAnswer       the exchange answers, but not in its own shape
+    │   ├── QuotaUnavailable    the quota is shared, and what it is shared through is away
     │   ├── StoreUnavailable
     │   └── ShuttingDown
     └── CorruptPage             stored rows are damaged
@@ -176,6 +177,12 @@ class BadAnswer(ExchangeUnavailable):
     """The exchange answers, but not in its own shape; nothing of it was stored."""
 
     reason = "BAD_ANSWER"
+
+
+class QuotaUnavailable(Away):
+    """The quota shared with other servers cannot be asked; nothing is sent to the exchange without it."""
+
+    reason = "QUOTA_UNAVAILABLE"
 
 
 class StoreUnavailable(Away):

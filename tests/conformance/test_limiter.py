@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.rig.redis_server import redis_server
 from historyd.errors import RateLimited
 from historyd.model.wait import Wait, WaitCause
 from historyd.ratelimit.base import Cost
+from historyd.ratelimit.cluster import ClusterLimiter
+from historyd.ratelimit.errands import Errands
 from historyd.ratelimit.local import LocalLimiter, Timing
 from historyd.ratelimit.options import RateLimiterOptions
 from historyd.ratelimit.process import ProcessLimiters
 from tests.conformance.sends import Sends
 from tests.conformance.virtual_time import now_us, run_virtually
+from tests.virtual_redis import VirtualLedger, VirtualScripts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from historyd.ratelimit.base import Limiter
 
@@ -36,11 +41,41 @@ def shared_in_process(options: RateLimiterOptions, timing: Timing, holders: int)
     return [limiters.limiter("binance", "", options) for _ in range(holders)]
 
 
-@pytest.fixture(params=[one_local, shared_in_process], ids=["local", "process"])
+def one_in_cluster(
+    client: Any, shared: bool, options: RateLimiterOptions, timing: Timing, holders: int
+) -> list[Limiter]:
+    """Limiters on the real scripts in a real Redis: one that all hold, or one each as in processes of their own."""
+    budget = options.budget()
+    scripts = VirtualScripts(client, budget.limits)
+    ledgers: list[VirtualLedger] = []
+
+    def limiter() -> Limiter:
+        ledger = VirtualLedger(scripts, timing.clock, ledgers)
+        return ClusterLimiter("ccxt:binance", budget, ledger, Errands(), timing)
+
+    return [limiter()] * holders if shared else [limiter() for _ in range(holders)]
+
+
+@pytest.fixture(scope="module")
+def redis_client() -> Iterator[Any]:
+    with redis_server() as server, server.client() as client:
+        yield client
+
+
+@pytest.fixture(params=["local", "process", "cluster"])
 def make(request: pytest.FixtureRequest) -> Callable[..., list[Limiter]]:
-    """Makes several holders of one key."""
-    made: Callable[..., list[Limiter]] = request.param
-    return made
+    """Makes several holders of one key, all in one process."""
+    if request.param == "cluster":
+        return partial(one_in_cluster, request.getfixturevalue("redis_client"), True)
+    return one_local if request.param == "local" else shared_in_process
+
+
+@pytest.fixture(params=["local", "process", "cluster", "processes"])
+def make_anywhere(request: pytest.FixtureRequest) -> Callable[..., list[Limiter]]:
+    """Makes several holders of one key; in a cluster, in one process or in one each."""
+    if request.param in ("cluster", "processes"):
+        return partial(one_in_cluster, request.getfixturevalue("redis_client"), request.param == "cluster")
+    return one_local if request.param == "local" else shared_in_process
 
 
 def timing(sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Timing:
@@ -53,6 +88,8 @@ def options(**given: object) -> RateLimiterOptions:
 
 class Waits:
     """An observer that keeps what it was told."""
+
+    urgent = True
 
     def __init__(self) -> None:
         self.told: list[Wait] = []
@@ -89,12 +126,12 @@ async def settle() -> None:
     ],
 )
 def test_saturated_callers_get_the_whole_quota_and_no_window_more(
-    make: Callable[..., list[Limiter]], given: dict[str, object], most: int, window: int, per_second: float
+    make_anywhere: Callable[..., list[Limiter]], given: dict[str, object], most: int, window: int, per_second: float
 ) -> None:
     """Sixteen greedy callers over three holders of the key fill the windows, and never overfill one."""
 
     async def scenario() -> None:
-        holders = make(options(**given), timing(), 3)
+        holders = make_anywhere(options(**given), timing(), 3)
         sends = Sends()
         async with asyncio.TaskGroup() as tasks:
             for number in range(16):
@@ -106,7 +143,7 @@ def test_saturated_callers_get_the_whole_quota_and_no_window_more(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_late_wakes_and_late_sends_overfill_no_window(make: Callable[..., list[Limiter]], seed: int) -> None:
+def test_late_wakes_and_late_sends_overfill_no_window(make_anywhere: Callable[..., list[Limiter]], seed: int) -> None:
     """A loop that stalls now and then for a third of a second, and sends as late as the margin allows."""
 
     async def scenario() -> None:
@@ -115,7 +152,7 @@ def test_late_wakes_and_late_sends_overfill_no_window(make: Callable[..., list[L
         async def late_sleep(seconds: float) -> None:
             await asyncio.sleep(seconds + chance.choice([0, 0.001, 0.004, 0.006, 0.3]) * chance.random())
 
-        holders = make(options(tokens_per_interval=20, interval_ms=1_000), timing(late_sleep), 3)
+        holders = make_anywhere(options(tokens_per_interval=20, interval_ms=1_000), timing(late_sleep), 3)
         sends = Sends()
 
         async def caller(limiter: Limiter) -> None:
@@ -206,11 +243,11 @@ def test_callers_are_served_in_the_order_they_came(make: Callable[..., list[Limi
     run_virtually(scenario)
 
 
-def test_nothing_is_sent_inside_a_penalty(make: Callable[..., list[Limiter]]) -> None:
+def test_nothing_is_sent_inside_a_penalty(make_anywhere: Callable[..., list[Limiter]]) -> None:
     """One holder hears of the penalty, all stop; afterwards the quota is used up and no window overfull."""
 
     async def scenario() -> None:
-        holders = make(options(tokens_per_interval=20, interval_ms=1_000), timing(), 3)
+        holders = make_anywhere(options(tokens_per_interval=20, interval_ms=1_000), timing(), 3)
         sends = Sends()
         async with asyncio.TaskGroup() as tasks:
             for number in range(9):
@@ -227,11 +264,11 @@ def test_nothing_is_sent_inside_a_penalty(make: Callable[..., list[Limiter]]) ->
     run_virtually(scenario)
 
 
-def test_the_longest_penalty_counts(make: Callable[..., list[Limiter]]) -> None:
+def test_the_longest_penalty_counts(make_anywhere: Callable[..., list[Limiter]]) -> None:
     """A shorter pause asked for later does not end a longer one."""
 
     async def scenario() -> None:
-        one, other = make(options(), timing(), 2)
+        one, other = make_anywhere(options(), timing(), 2)
         one.penalise(3)
         other.penalise(1)
         await one.acquire(ONE_CALL, Waits())
@@ -242,12 +279,12 @@ def test_the_longest_penalty_counts(make: Callable[..., list[Limiter]]) -> None:
 
 @pytest.mark.parametrize(("given", "pause_s"), [({}, 1.0), ({"penalty_backoff_ms": 250}, 0.25)])
 def test_penalty_without_a_time_is_the_configured_one(
-    make: Callable[..., list[Limiter]], given: dict[str, object], pause_s: float
+    make_anywhere: Callable[..., list[Limiter]], given: dict[str, object], pause_s: float
 ) -> None:
     """A 429 that names no time pauses all holders for `penalty_backoff_ms`, a second if that is not given."""
 
     async def scenario() -> None:
-        one, other = make(options(**given), timing(), 2)
+        one, other = make_anywhere(options(**given), timing(), 2)
         one.penalise(None)
         await other.acquire(ONE_CALL, Waits())
         assert now_us() == pytest.approx(pause_s * SECOND, abs=2)
@@ -255,11 +292,11 @@ def test_penalty_without_a_time_is_the_configured_one(
     run_virtually(scenario)
 
 
-def test_a_ban_is_told_rather_than_waited_for(make: Callable[..., list[Limiter]]) -> None:
+def test_a_ban_is_told_rather_than_waited_for(make_anywhere: Callable[..., list[Limiter]]) -> None:
     """During a pause of more than a minute callers get RateLimited with the seconds left, those in line too."""
 
     async def scenario() -> None:
-        one, other = make(options(min_interval_s=1), timing(), 2)
+        one, other = make_anywhere(options(min_interval_s=1), timing(), 2)
         await one.acquire(ONE_CALL, Waits())
         in_line = asyncio.create_task(one.acquire(ONE_CALL, Waits()))
         await asyncio.sleep(0.5)
@@ -358,7 +395,7 @@ def test_slots_bound_the_calls_under_way(make: Callable[..., list[Limiter]]) -> 
 
         async def call(limiter: Limiter) -> None:
             nonlocal under_way, most
-            async with limiter.slot():
+            async with limiter.slot(Waits()):
                 under_way += 1
                 most = max(most, under_way)
                 await asyncio.sleep(0.01)
@@ -381,7 +418,7 @@ def test_a_storm_of_cancels_loses_no_slot(make: Callable[..., list[Limiter]], se
         (limiter,) = make(options(max_concurrency=3), timing(), 1)
 
         async def call() -> None:
-            async with limiter.slot():
+            async with limiter.slot(Waits()):
                 await asyncio.sleep(chance.random() * 0.01)
 
         tasks = [asyncio.create_task(call()) for _ in range(100)]
@@ -389,7 +426,7 @@ def test_a_storm_of_cancels_loses_no_slot(make: Callable[..., list[Limiter]], se
             await asyncio.sleep(chance.choice([0, 0, 0.001]))
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        async with limiter.slot(), limiter.slot(), limiter.slot():
+        async with limiter.slot(Waits()), limiter.slot(Waits()), limiter.slot(Waits()):
             fourth = asyncio.create_task(call())
             await settle()
             assert not fourth.done()

@@ -14,11 +14,20 @@ from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from benchmarks.rig.redis_server import redis_server
 from historyd.ratelimit import window_log
 from historyd.ratelimit.budget import Limit, Unit
 from historyd.ratelimit.window_log import Ticket, WindowLog
+from tests.virtual_redis import LuaLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,10 +93,15 @@ class Oracle:
 class WindowLogMachine(RuleBasedStateMachine):
     """Callers that book, wake in time or late, send at once or late, give up; a venue that asks for pauses."""
 
+    log: WindowLog | LuaLog
+
+    def make_log(self, limits: Sequence[Limit]) -> WindowLog | LuaLog:
+        return WindowLog(limits)
+
     @initialize(limits=LIMITS)
     def begin(self, limits: list[Limit]) -> None:
         self.limits = limits
-        self.log = WindowLog(limits)
+        self.log = self.make_log(limits)
         self.oracle = Oracle(limits)
         self.now = 0
         self.penalty_until = 0
@@ -190,6 +204,18 @@ class WindowLogMachine(RuleBasedStateMachine):
 
 TestWindowLog = WindowLogMachine.TestCase
 TestWindowLog.settings = settings(max_examples=300, stateful_step_count=50, deadline=None, derandomize=True)
+
+
+def test_the_scripts_in_redis_are_the_same_algorithm() -> None:
+    """The same model, the same oracle, on the real scripts in a real Redis."""
+    with redis_server() as server, server.client() as client:
+
+        class LuaMachine(WindowLogMachine):
+            def make_log(self, limits: Sequence[Limit]) -> LuaLog:
+                return LuaLog(client, limits)
+
+        few = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
+        run_state_machine_as_test(LuaMachine, settings=few)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 class Waits:
+    urgent = True
+
     def __init__(self) -> None:
         self.told: list[Wait] = []
 

@@ -63,10 +63,10 @@ def test_concurrency_and_penalty() -> None:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"scope": "cluster"}, "scope 'cluster' is not available in this version"),
+        ({"scope": "clutser"}, "did you mean 'cluster'"),
         ({"scope": "proces"}, "did you mean 'process'"),
         ({"scope": "Local"}, "did you mean 'local'"),
-        ({"scope": "galaxy"}, "it is 'local' or 'process'"),
+        ({"scope": "galaxy"}, "it is 'local', 'process' or 'cluster'"),
         ({"scope": 3}, "scope"),
         ({"max_concurency": 1}, "max_concurency"),
         ({"max_concurrency": 0}, "max_concurrency"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from historyd.engine.retrying import Retrying
     from historyd.engine.singleflight import Flight, SingleFlight
+    from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.timeframe import Grid
     from historyd.model.wait import Wait
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 LOOKAHEAD: Final = 4
 """Pages of one caller under way at once: enough to commit one while the next is asked for."""
+URGENT_PAGES: Final = 8
+"""A walk of at most so many pages goes before longer ones where callers wait for quota: somebody waits for it now."""
 PROBE_TTL: Final = 3600 * MICROS_PER_S
 """How long an unreachable window is not asked for again."""
 
@@ -87,9 +90,16 @@ class PageFetcher:
     """Asks for one page, judges the answer and commits it."""
 
     def __init__(
-        self, store: Store, source: Source, probes: Probes, retrying: Retrying, clock: Callable[[], int]
+        self,
+        store: Store,
+        source: Source,
+        leases: Leases,
+        probes: Probes,
+        retrying: Retrying,
+        clock: Callable[[], int],
     ) -> None:
         self._store = store
+        self._leases = leases
         self._source = source
         self._probes = probes
         self._retrying = retrying
@@ -100,8 +110,11 @@ class PageFetcher:
 
         Raises what the source raises once the retries are spent, or what the store raises.
         """
-        if await self._is_covered(job):
-            return PageOutcome(job.window)
+        name = f"{job.series}@{job.window.start}"
+        async with self._leases.page(name, lambda: self._is_covered(job)) as is_ours:
+            return await self._fetch(job, flight) if is_ours else PageOutcome(job.window)
+
+    async def _fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
         policy = self._source.retry_policy(job.series.exchange)
         reply = await self._retrying.call(policy, flight, lambda: self._ask(job, flight))
         if reply is None:
@@ -147,8 +160,11 @@ class Backfill:
     A context manager: leaving it leaves all pages under way, which stops those that nobody else waits for.
     """
 
-    def __init__(self, flights: SingleFlight[PageOutcome], fetcher: PageFetcher, jobs: Iterator[PageJob]) -> None:
+    def __init__(
+        self, flights: SingleFlight[PageOutcome], fetcher: PageFetcher, jobs: Iterator[PageJob], *, urgent: bool
+    ) -> None:
         self._flights = flights
+        self._urgent = urgent
         self._fetcher = fetcher
         self._jobs = jobs
         self._under_way: deque[tuple[PageJob, Flight[PageOutcome]]] = deque()
@@ -160,7 +176,7 @@ class Backfill:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         while self._under_way:
-            self._flights.leave(self._under_way.popleft()[1])
+            self._flights.leave(self._under_way.popleft()[1], urgent=self._urgent)
 
     @property
     def first(self) -> TimeRange | None:
@@ -186,7 +202,7 @@ class Backfill:
         except TimeoutError:
             return None
         self._under_way.popleft()
-        self._flights.leave(flight)
+        self._flights.leave(flight, urgent=self._urgent)
         self._calls_landed += flight.call_count
         outcome = flight.outcome()
         self._board()
@@ -195,5 +211,5 @@ class Backfill:
     def _board(self) -> None:
         while len(self._under_way) < LOOKAHEAD and (job := next(self._jobs, None)) is not None:
             key = (job.series, job.window.start)
-            flight = self._flights.join(key, partial(self._fetcher.fetch, job))
+            flight = self._flights.join(key, partial(self._fetcher.fetch, job), urgent=self._urgent)
             self._under_way.append((job, flight))

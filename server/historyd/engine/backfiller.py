@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from historyd.coverage import disjoin
-from historyd.engine.backfill import Backfill, PageFetcher, PageJob, PageOutcome, Probes
+from historyd.engine.backfill import URGENT_PAGES, Backfill, PageFetcher, PageJob, PageOutcome, Probes
 from historyd.engine.opening import Opener
 from historyd.engine.retrying import Retrying
 from historyd.engine.singleflight import SingleFlight
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from historyd.coverage import Unreachable
+    from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.sources.base import Markets, Source
     from historyd.stores.base import Store
@@ -52,10 +53,16 @@ class Backfiller:
     """Knows what is missing and has it fetched. An async context manager."""
 
     def __init__(
-        self, store: Store, source: Source | None, clock: Callable[[], int], sleep: Callable[[float], Awaitable[None]]
+        self,
+        store: Store,
+        source: Source | None,
+        leases: Leases,
+        clock: Callable[[], int],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._store = store
         self._source = source
+        self._leases = leases
         self._clock = clock
         self._retrying = Retrying(clock, sleep)
         self._probes = Probes(clock)
@@ -150,10 +157,10 @@ class Backfiller:
     def walk(self, view: View, missing: Plan, believed_since: int | None = None) -> Backfill:
         """Fetches the windows of a plan; see Backfill."""
         source = self._need_source(view.series.exchange)
-        fetcher = PageFetcher(self._store, source, self._probes, self._retrying, self._clock)
+        fetcher = PageFetcher(self._store, source, self._leases, self._probes, self._retrying, self._clock)
         grid = view.pages.grid
         jobs = (PageJob(view.series, window, grid, believed_since) for window in missing.windows())
-        return Backfill(self._page_flights, fetcher, jobs)
+        return Backfill(self._page_flights, fetcher, jobs, urgent=missing.page_count <= URGENT_PAGES)
 
     def least_duration_s(self, exchange: str, calls: int) -> float:
         """Least seconds that the quota allows for so many calls; 0 without a source."""

@@ -18,12 +18,14 @@ from historyd.coverage import Span, tile
 from historyd.engine.backfiller import Backfiller
 from historyd.engine.ensuring import ensure
 from historyd.engine.reading import ReadEvent, read
+from historyd.leases.base import Alone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from types import TracebackType
 
     from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult, ReadRequest
+    from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.sources.base import Markets, Source
@@ -38,7 +40,8 @@ def host_clock() -> int:
 class HistoryEngine:
     """Answers for one store and one source (None: only what is stored). An async context manager.
 
-    `clock` gives the host's microseconds and `sleep` takes seconds; tests give their own.
+    `leases` tell which of the servers that share the store fetches a page. `clock` gives the host's microseconds and
+    `sleep` takes seconds; tests give their own.
     """
 
     def __init__(
@@ -46,12 +49,13 @@ class HistoryEngine:
         store: Store,
         source: Source | None,
         *,
+        leases: Leases | None = None,
         clock: Callable[[], int] = host_clock,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._backfiller = Backfiller(store, source, clock, sleep)
+        self._backfiller = Backfiller(store, source, leases or Alone(), clock, sleep)
 
     async def __aenter__(self) -> Self:
         await self._backfiller.__aenter__()

@@ -39,10 +39,16 @@ class Flight(Generic[T]):
         self.call_count = 0
         self.wait: Wait | None = None
         self.waiters = 0
+        self.urgent_waiters = 0
         self.on_the_wire = False
         self.task: asyncio.Task[None] | None = None
         self._result: T | None = None
         self._error: Exception | None = None
+
+    @property
+    def urgent(self) -> bool:
+        """Whether one of those who want the result is urgent: one that joins makes the job so."""
+        return self.urgent_waiters > 0
 
     def waiting(self, wait: Wait) -> None:
         """The job waits; nothing is on the wire."""
@@ -87,17 +93,19 @@ class SingleFlight(Generic[T]):
     def __len__(self) -> int:
         return len(self._flights)
 
-    def join(self, key: Hashable, job: Callable[[Flight[T]], Awaitable[T]]) -> Flight[T]:
+    def join(self, key: Hashable, job: Callable[[Flight[T]], Awaitable[T]], *, urgent: bool = True) -> Flight[T]:
         """Joins the job that runs under `key`, or starts it. Raises ShuttingDown after `close`."""
         flight = self._flights.get(key)
         if flight is None:
             flight = self._start(key, job)
         flight.waiters += 1
+        flight.urgent_waiters += urgent
         return flight
 
-    def leave(self, flight: Flight[T]) -> None:
-        """One waiter less; the last one cancels a job that has nothing on the wire."""
+    def leave(self, flight: Flight[T], *, urgent: bool = True) -> None:
+        """One waiter less, who joined as `urgent` says; the last one cancels a job that has nothing on the wire."""
         flight.waiters -= 1
+        flight.urgent_waiters -= urgent
         if flight.waiters == 0 and not flight.on_the_wire:
             self._cancel(flight)
 

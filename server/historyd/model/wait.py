@@ -27,6 +27,10 @@ class Wait:
 class Observer(Protocol):
     """Is told what a fetch is doing. Must not block or raise."""
 
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for just this, so that it goes before the pages of long backfills."""
+
     def waiting(self, wait: Wait) -> None:
         """The next call has to wait."""
 

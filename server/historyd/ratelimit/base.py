@@ -2,7 +2,8 @@
 
 A limiter promises that no sliding window of its limits holds more calls (or weight) than the limit allows, as
 long as no call is sent later than half of the limit's margin (budget.py) after `acquire` returned. A caller
-books once and sleeps once. Callers are served in the order they came. A cancelled caller leaves nothing behind.
+books once and sleeps once. Callers are served in the order they came, the urgent ones (`Observer.urgent`) before the
+others, which do not starve. A cancelled caller leaves nothing behind.
 A limiter never makes a call itself.
 """
 
@@ -39,13 +40,14 @@ class Limiter(Protocol):
     def key(self) -> str:
         """Names the budget."""
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
+    def slot(self, observer: Observer) -> AbstractAsyncContextManager[None]:
         """One of `max_concurrency` places for a call under way; held from before `acquire` until the reply."""
 
     async def acquire(self, cost: Cost, observer: Observer) -> None:
         """Returns when the call may be sent, at once. Tells the observer if it has to wait, and why.
 
-        Raises RateLimited, with the seconds left, while the venue has asked for a pause of more than a minute.
+        Raises RateLimited, with the seconds left, while the venue has asked for a pause of more than a minute;
+        QuotaUnavailable if the quota is shared and what it is shared through is away.
         """
 
     def penalise(self, seconds: float | None) -> None:

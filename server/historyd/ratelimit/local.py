@@ -1,8 +1,8 @@
 """The limiter of one process, in memory: callers stand in line, the first of them holds a booking and sleeps once.
 
 Rules:
-1. First come, first served: only the head of the line books, so nobody ever holds a place that another must give
-   up, and a caller that leaves, wherever it stands, costs the others nothing.
+1. First come, first served, urgent callers before the others (line.py): only the head of the line books, so nobody ever
+   holds a place that another must give up, and a caller that leaves, wherever it stands, costs the others nothing.
 2. On waking, the head sends only if its booking is still valid; if it woke too late, or a penalty began meanwhile,
    it hands the booking back and books again, still at the head.
 3. A caller that is cancelled hands its booking back before the next one books.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from historyd.errors import RateLimited
 from historyd.model.time_range import MICROS_PER_S
 from historyd.model.wait import Wait, WaitCause
+from historyd.ratelimit.line import Line
 from historyd.ratelimit.window_log import WindowLog
 
 if TYPE_CHECKING:
@@ -70,9 +71,8 @@ class LocalLimiter:
         self._key = key
         self._timing = timing
         self._log = WindowLog(budget.limits)
-        self._places = asyncio.Semaphore(budget.concurrency)
-        self._head = asyncio.Lock()
-        self._in_line = 0
+        self._slots = Line(budget.concurrency)
+        self._head = Line(1)
         self._line_parts = [0] * len(budget.limits)  # what all in line behind the head will cost together
 
     @property
@@ -80,21 +80,21 @@ class LocalLimiter:
         """Names the budget."""
         return self._key
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
-        """One of the budget's `concurrency` places; given to those who wait in the order they came."""
-        return self._places
+    def slot(self, observer: Observer) -> AbstractAsyncContextManager[None]:
+        """One of the budget's `concurrency` places; urgent callers first, else in the order they came."""
+        return self._slots.place(observer)
 
     async def acquire(self, cost: Cost, observer: Observer) -> None:
         """Returns when the call may be sent, at once; see the protocol. Raises RateLimited."""
         parts = self._log.parts(cost)
-        if self._nobody_waits() and self._may_send_now(parts):
+        if self._head.is_open and self._may_send_now(parts):
             return
         self._refuse_long_penalty(self._timing.clock())
         await self._become_head(parts, observer)
         try:
             await self._wait_at_head(parts, observer)
         finally:
-            self._head.release()
+            self._head.leave()
 
     def penalise(self, seconds: float | None) -> None:
         """Serves nobody for so many seconds, None: for the budget's `penalty_s`; the longest pause counts."""
@@ -105,9 +105,6 @@ class LocalLimiter:
     def least_duration(self, cost: Cost, calls: int) -> float:
         """Least seconds in which so many calls of this cost can be sent, from an unused quota."""
         return least_duration(self.budget.limits, cost, calls)
-
-    def _nobody_waits(self) -> bool:
-        return not self._in_line and not self._head.locked()
 
     def _may_send_now(self, parts: Sequence[int]) -> bool:
         """Books a call that need not wait; books nothing if it must."""
@@ -122,9 +119,9 @@ class LocalLimiter:
         """Stands in line; a head that is done leaves its place to the next one there."""
         self._join_line(parts)
         try:
-            if self._head.locked():
+            if not self._head.is_open:
                 self._tell(observer, self._log.forecast(self._line_parts, self._timing.clock()))
-            await self._head.acquire()
+            await self._head.enter(observer)
         finally:
             self._leave_line(parts)
 
@@ -164,11 +161,9 @@ class LocalLimiter:
         observer.waiting(Wait(cause, self._timing.wall() + due - now, self._key))
 
     def _join_line(self, parts: Sequence[int]) -> None:
-        self._in_line += 1
         self._line_parts = [total + part for total, part in zip(self._line_parts, parts, strict=True)]
 
     def _leave_line(self, parts: Sequence[int]) -> None:
-        self._in_line -= 1
         self._line_parts = [total - part for total, part in zip(self._line_parts, parts, strict=True)]
 
 

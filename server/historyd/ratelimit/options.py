@@ -68,7 +68,8 @@ class RateLimiterOptions(BaseModel):
     """The options of `rate_limiter`; every one may be left out.
 
     Attributes:
-        scope: `local`: a limiter for this exchange alone; `process`: one for all who name the same key.
+        scope: `local`: a limiter for this exchange alone; `process`: one for all who name the same key; `cluster`: one
+            for all servers that name the same key at the same Redis.
         max_concurrency: calls under way at once.
         min_interval_s: seconds between the starts of two calls.
         min_interval_ms: the same in milliseconds; if both are given they must agree.
@@ -76,12 +77,14 @@ class RateLimiterOptions(BaseModel):
         interval_ms: window of `tokens_per_interval`.
         burst_tokens: calls that may go at once; also written `burst`. Default `tokens_per_interval` if `interval_ms`
             is given, else 1.
-        local_semaphore: calls of one process under way at once, wins over `max_concurrency`.
+        local_semaphore: calls of one process under way at once, wins over `max_concurrency`. In scope `cluster` also
+            the bookings that one process may have in Redis.
         key_suffix: tells budgets of one exchange apart, such as accounts.
         key_template: the key itself, see key.py; then `key_suffix` stands only where the template says.
         penalty_backoff_ms: pause of all who hold the key after a 429 or 418 that names no time; 0: none.
             Default a second.
-        redis_dsn: where scope `cluster` keeps its state; other scopes ignore it.
+        redis_dsn: where scope `cluster` keeps its state; wins over `connectors.ccxt_rate_limiter_redis`, which wins
+            over the environment's QMTL_CCXT_RATE_LIMITER_REDIS; else redis://localhost:6379/0. Other scopes ignore it.
         limits: further windows, of calls or weight.
     """
 
@@ -104,13 +107,11 @@ class RateLimiterOptions(BaseModel):
     @field_validator("scope", mode="before")
     @classmethod
     def _known_scope(cls, value: Any) -> Any:
-        if value == Scope.CLUSTER:
-            raise ValueError("scope 'cluster' is not available in this version; use 'process'")
-        names = [Scope.LOCAL.value, Scope.PROCESS.value]
+        names = [scope.value for scope in Scope]
         if isinstance(value, str) and value not in names:
             nearest = get_close_matches(value.strip().lower(), names, n=1, cutoff=0.4)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"no scope {value!r}; it is 'local' or 'process'{hint}")
+            raise ValueError(f"no scope {value!r}; it is 'local', 'process' or 'cluster'{hint}")
         return value
 
     @model_validator(mode="after")

@@ -56,6 +56,8 @@ def _host_clock() -> int:
 class _Unobserved:
     """For calls that nobody watches."""
 
+    urgent = True
+
     def waiting(self, wait: Wait) -> None:
         pass
 

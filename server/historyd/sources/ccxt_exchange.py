@@ -156,7 +156,7 @@ class GovernedCalls(_CcxtExchange):
         request = _Request(_QUESTION.get(), limiter, group)
         token = _REQUEST.set(request)
         try:
-            async with limiter.slot():
+            async with limiter.slot(request.question.observer):
                 return await super().fetch2(path, api, method, params or {}, config or {})
         except HistoryError:
             raise

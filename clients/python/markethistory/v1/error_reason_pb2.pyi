@@ -90,6 +90,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A defect of the server, logged there under `incident`. Status INTERNAL.
     {"reason":"INTERNAL","domain":"markethistory","metadata":{"incident":"5f0c7a1e"}}
     """
+    ERROR_REASON_QUOTA_UNAVAILABLE: _ErrorReason.ValueType  # 17
+    """The exchange's quota is shared with other servers through Redis, and Redis cannot be asked, or a server with other
+    quota settings uses it. What is stored is still served; ask again. Status UNAVAILABLE.
+    {"reason":"QUOTA_UNAVAILABLE","domain":"markethistory","metadata":{"key":"ccxt:binance"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the google.rpc.ErrorInfo that every failed call carries (domain `markethistory`, the
@@ -165,5 +170,10 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 15
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
 """A defect of the server, logged there under `incident`. Status INTERNAL.
 {"reason":"INTERNAL","domain":"markethistory","metadata":{"incident":"5f0c7a1e"}}
+"""
+ERROR_REASON_QUOTA_UNAVAILABLE: ErrorReason.ValueType  # 17
+"""The exchange's quota is shared with other servers through Redis, and Redis cannot be asked, or a server with other
+quota settings uses it. What is stored is still served; ask again. Status UNAVAILABLE.
+{"reason":"QUOTA_UNAVAILABLE","domain":"markethistory","metadata":{"key":"ccxt:binance"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

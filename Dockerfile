@@ -15,7 +15,7 @@ RUN uv sync --frozen --no-dev --extra ccxt --extra redis --no-editable
 FROM python:3.13.7-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/historyd --create-home historyd
 COPY --from=build /opt/historyd /opt/historyd
-ENV PATH=/opt/historyd/bin:$PATH PYTHONUNBUFFERED=1 GRPC_VERBOSITY=ERROR
+ENV PATH=/opt/historyd/bin:$PATH PYTHONUNBUFFERED=1
 USER historyd
 WORKDIR /var/lib/historyd
 VOLUME /var/lib/historyd

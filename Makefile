@@ -8,7 +8,7 @@ RUN := $(UV) run --frozen --quiet
 GRPCURL := $(TOOLS)/bin/grpcurl
 GRPCURL_MODULE := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 NAME ?= read
-export GRPC_VERBOSITY ?= ERROR
+export GRPC_VERBOSITY ?= NONE
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,7 +45,7 @@ $(TOOLS)/bin/uv:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed as python3; this is $$(python3 --version 2>&1)."; exit 1; }
 	@echo "== uv, from PyPI into .tools"
-	@python3 -m pip install --quiet --disable-pip-version-check --target $(TOOLS) 'uv==0.13.9' || \
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(TOOLS) 'uv==0.13.9' || \
 	  { echo "pip could not install uv. Without pip: apt install python3-pip; or install uv yourself:" \
 	         "https://docs.astral.sh/uv"; exit 1; }
 

@@ -13,9 +13,10 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from benchmarks.rig.few_reads import ROWS, SERIES, YEAR
-from benchmarks.rig.history import fill, historyd, loopback_exchange
+from benchmarks.rig.few_reads import ROWS, YEAR
+from benchmarks.rig.history import Shape, fill, historyd, loopback_exchange, series_of
 from benchmarks.rig.pairing import median, milliseconds, paired, say, times_faster
 from benchmarks.rig.processes import Worker, working
 
@@ -23,16 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SYMBOL = "BTC/USDT"
+BARS = f"ohlcv:binance:{SYMBOL}:1m"
 FIRST = datetime(2018, 1, 1, tzinfo=UTC)
 READS_AT_ONCE = 20
 
 
-def run(rows: int = 200_000, rounds: int = 9) -> dict[str, Any]:
+def run(rows: int = 200_000, rounds: int = 9, stored: int = YEAR) -> dict[str, Any]:
     """Both sides' rows a second, the ratio, and what small reads feel of a backfill."""
     with ExitStack() as stack:
         store = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "bench.db"
-        fill(store, {SERIES: YEAR})
         url = stack.enter_context(loopback_exchange())
+        fill(store, {series_of(stored): stored}, Shape(host=urlsplit(url).netloc))
         _, address = stack.enter_context(historyd(store, exchange_url=url))
         filler = stack.enter_context(working("history", address))
         reader = stack.enter_context(working("history", address))
@@ -44,8 +46,9 @@ def run(rows: int = 200_000, rounds: int = 9) -> dict[str, Any]:
             "ccxt": partial(_bare, bare, rows, ranges),
         }
         found = paired(f"{rows} rows", rounds, contenders)
-        idle = milliseconds(_few(reader, 50 * READS_AT_ONCE))
-        meanwhile = milliseconds(_reads_meanwhile(filler, reader, rows, ranges))
+        idle = milliseconds(_few(reader, stored, 50 * READS_AT_ONCE))
+        _begin(filler, 5 * rows, ranges)
+        meanwhile = milliseconds(_reads_until_done(filler, reader, stored))
     return {
         "ratio_to_bare_ccxt": times_faster(found["history"], found["ccxt"]),
         "rows_per_s": round(rows / median(found["history"])),
@@ -63,7 +66,7 @@ def _ranges(rows: int) -> Iterator[datetime]:
 def _begin(filler: Worker, rows: int, ranges: Iterator[datetime]) -> None:
     start = next(ranges)
     end = start + timedelta(minutes=rows)
-    filler.begin("ensure", series=f"ohlcv:binance:{SYMBOL}:1m", start=start.isoformat(), end=end.isoformat())
+    filler.begin("ensure", series=BARS, start=start.isoformat(), end=end.isoformat())
 
 
 def _ensure(filler: Worker, rows: int, ranges: Iterator[datetime]) -> float:
@@ -79,16 +82,15 @@ def _bare(bare: Worker, rows: int, ranges: Iterator[datetime]) -> float:
     return float(done["seconds"])
 
 
-def _few(reader: Worker, times: int) -> list[float]:
-    return list(reader.ask("last", series=SERIES, rows=ROWS, times=times))
+def _few(reader: Worker, stored: int, times: int) -> list[float]:
+    return list(reader.ask("last", series=series_of(stored), rows=ROWS, times=times))
 
 
-def _reads_meanwhile(filler: Worker, reader: Worker, rows: int, ranges: Iterator[datetime]) -> list[float]:
-    """Seconds of small reads, one after the other for as long as a backfill of five rounds' rows runs."""
+def _reads_until_done(filler: Worker, reader: Worker, stored: int) -> list[float]:
+    """Seconds of small reads, one after the other for as long as the backfill that was begun runs."""
     say("small reads during a backfill")
-    _begin(filler, 5 * rows, ranges)
     seconds: list[float] = []
     while not filler.has_answered():
-        seconds += _few(reader, READS_AT_ONCE)
+        seconds += _few(reader, stored, READS_AT_ONCE)
     filler.answer()
     return seconds

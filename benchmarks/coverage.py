@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rig.bars import MINUTE_US, start_of
-from benchmarks.rig.history import PAGE_ROWS, fill, historyd, series_of
+from benchmarks.rig.history import PAGE_ROWS, Shape, fill, historyd, series_of
 from benchmarks.rig.pairing import milliseconds, paired
 from benchmarks.rig.processes import working
 
@@ -28,8 +28,7 @@ def run(year: int = YEAR, rounds: int = 10, times: int = 100) -> dict[str, Any]:
     with ExitStack() as stack:
         store = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "bench.db"
         fill(store, {series_of(year): year, series_of(decade): decade})
-        width, page = MINUTE_US // DENSITY, PAGE_ROWS * DENSITY
-        fill(store, {dense: decade * DENSITY}, page_rows=page, width_us=width)
+        fill(store, {dense: decade * DENSITY}, Shape(PAGE_ROWS * DENSITY, MINUTE_US // DENSITY))
         _, address = stack.enter_context(historyd(store))
         worker = stack.enter_context(working("history", address))
 

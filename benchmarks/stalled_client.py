@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STREAMS = 8
-SETTLED_S = 3.0
 
 
-def run(rows: int = 5_000_000, streams: int = STREAMS) -> dict[str, Any]:
+def run(rows: int = 5_000_000, streams: int = STREAMS, settled_s: float = 3.0) -> dict[str, Any]:
     """Growth of resident memory per stream, after one whole read has warmed the server; and what stays after."""
     with ExitStack() as stack:
         store = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "bench.db"
@@ -31,9 +30,9 @@ def run(rows: int = 5_000_000, streams: int = STREAMS) -> dict[str, Any]:
         before = _own_memory_mb(server)
         worker.ask("stall", rows=rows, streams=streams)
         say(f"{streams} streams stall")
-        stalled = max(_own_memory_mb(server) for _ in _every(0.25, SETTLED_S))
+        stalled = max(_own_memory_mb(server) for _ in _every(settled_s / 12, settled_s))
         worker.ask("leave")
-        time.sleep(SETTLED_S)
+        time.sleep(settled_s)
         after = _own_memory_mb(server)
     return {
         "streams": streams,

@@ -2,6 +2,8 @@
 
 In CI nothing is skipped: where the environment variable CI is set, a test or a module that skips itself fails
 instead, with its reason. A machine at home may lack a tool; the one that judges a change may not.
+Recorded market data is no part of the repository: where it is absent, the tests that read it are left out, and the
+summary says so.
 """
 
 from __future__ import annotations
@@ -10,9 +12,16 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+from tests import realdata
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 def _in_ci() -> bool:
@@ -39,3 +48,16 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _forbid_skip(report)
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if realdata.available():
+        return
+    left_out = [item for item in items if item.get_closest_marker("realdata")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not realdata.available():
+        terminalreporter.write_line(f"no recorded market data in {realdata.ROOT}: the tests that read it are left out")

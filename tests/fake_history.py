@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.v1.coverage_pb2 import COVERAGE_STATE_COVERED, CoverageSpan
 from markethistory.v1.history_service_pb2_grpc import HistoryServiceServicer, add_HistoryServiceServicer_to_server
@@ -27,6 +28,7 @@ from markethistory.v1.series_pb2 import TimeRange
 SERIES = "ohlcv:binance:BTC/USDT:1m"
 START = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+ONE_MESSAGE_ROWS = 1000
 EOS = bytes.fromhex("ffffffff00000000")
 BARS = pa.schema(
     [
@@ -45,7 +47,7 @@ class Break:
     info: ErrorInfo | None = None
     retry_after: timedelta | None = None
 
-    def end(self, context: grpc.ServicerContext[Any, Any]) -> None:
+    def end(self, context: grpc.ServicerContext) -> None:
         details: list[AnyMessage] = []
         for message in (self.info, self._retry_info()):
             if message is not None:
@@ -79,19 +81,19 @@ class FakeHistory(HistoryServiceServicer):
     handlers: dict[str, Handler] = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
 
-    def Coverage(self, request, context):  # noqa: N802
+    def Coverage(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._one("Coverage", request, context)
 
-    def ListSeries(self, request, context):  # noqa: N802
+    def ListSeries(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._one("ListSeries", request, context)
 
-    def ListMarkets(self, request, context):  # noqa: N802
+    def ListMarkets(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._one("ListMarkets", request, context)
 
-    def EnsureRange(self, request, context):  # noqa: N802
+    def EnsureRange(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         return self._many("EnsureRange", request, context)
 
-    def ReadRange(self, request, context):  # noqa: N802
+    def ReadRange(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         return self._many("ReadRange", request, context)
 
     def _many(self, name: str, request: Any, context: Any) -> Iterator[Any]:
@@ -153,6 +155,8 @@ def frames(
     """The messages of one whole read of `rows`, as the contract says, honouring `last` and `resume_after`."""
     if request.last:
         rows = rows.slice(max(0, rows.num_rows - request.last))
+        # The contract: if they fit in a message, they are one.
+        chunk = chunk if request.last > ONE_MESSAGE_ROWS else ONE_MESSAGE_ROWS
     if request.HasField("resume_after"):
         after = pa.scalar(request.resume_after.ts.ToDatetime(UTC), pa.timestamp("us", "UTC"))
         rows = rows.filter(pa.compute.greater(rows.column("ts"), after))

@@ -1,7 +1,7 @@
 """Recorded market data of real exchanges, read from beside the repository when it is there.
 
 It lies in `../shared/realdata` (licences in its MANIFEST.md) and is not part of the repository, so tests that need
-it say `pytestmark = realdata.needed`, which skips them with a reason where it is absent.
+it say `pytestmark = realdata.needed`; where it is absent, tests/conftest.py leaves them out and says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def available() -> bool:
     return (ROOT / "MANIFEST.md").is_file()
 
 
-needed: Final = pytest.mark.skipif(not available(), reason=f"no recorded market data in {ROOT}")
+needed: Final = pytest.mark.realdata
 
 
 def lean_minutes(name: str) -> list[Candle]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.rig.history import series_of
-
 YEAR: Final = 525_600
 """Bars of 1m in 365 days."""
 ROWS: Final = 120
-SERIES: Final = series_of(YEAR)

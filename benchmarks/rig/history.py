@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.rig.bars import MINUTE_US, batches
@@ -31,20 +32,29 @@ def series_of(rows: int) -> str:
     return f"ohlcv:binance:B{rows}/USDT:1m"
 
 
-def fill(path: Path, sizes: Mapping[str, int], *, page_rows: int = PAGE_ROWS, width_us: int = MINUTE_US) -> None:
+@dataclass(frozen=True)
+class Shape:
+    """How stored bars are laid out, and which host they are said to come from."""
+
+    page_rows: int = PAGE_ROWS
+    width_us: int = MINUTE_US
+    host: str = "api.binance.com"
+
+
+def fill(path: Path, sizes: Mapping[str, int], shape: Shape | None = None) -> None:
     """Writes a store in which each series has its number of bars, committed page by page as a backfill would."""
-    asyncio.run(_fill(path, sizes, page_rows, width_us))
+    asyncio.run(_fill(path, sizes, shape or Shape()))
 
 
-async def _fill(path: Path, sizes: Mapping[str, int], page_rows: int, width_us: int) -> None:
+async def _fill(path: Path, sizes: Mapping[str, int], shape: Shape) -> None:
     async with open_embedded(path) as store:
         for text, rows in sizes.items():
             say(f"storing {rows} bars of {text}")
             series = SeriesId.parse(text)
-            await store.open_series(series, Origin("api.binance.com"), Layout(page_rows))
-            for batch in batches(rows, page_rows, width_us):
+            await store.open_series(series, Origin(shape.host), Layout(shape.page_rows))
+            for batch in batches(rows, shape.page_rows, shape.width_us):
                 first, last = batch.column(0)[0].value, batch.column(0)[-1].value
-                fact = Fact(TimeRange(first, last + width_us), time.time_ns() // 1_000, batch.num_rows)
+                fact = Fact(TimeRange(first, last + shape.width_us), time.time_ns() // 1_000, batch.num_rows)
                 await store.commit(series, fact, batch)
 
 

@@ -142,8 +142,8 @@ class HistoryPeer(Peer):
             next(stream)
 
     def leave(self) -> float:
-        """Cancels the reads that stall; the instant before, on the clock that all processes share."""
-        before = time.monotonic()
+        """Cancels the reads that stall; the instant before, in seconds since 1970."""
+        before = time.time()
         while self._stalled:
             self._stalled.pop().close()
         return before

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from historyd.stores.embedded import Usage
 
 _PAGE: Final = 1_000
+_WIDEST: Final = 1_000
+"""More columns of characters than any table has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,11 @@ async def measure(path: Path) -> Report:
 
 def show(report: Report) -> None:
     """Prints a report as a table, on standard output."""
-    table = Table("series", "first", "last", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("series", "first", "last"):
+        table.add_column(name, no_wrap=True)
     for name in ("rows", "bytes", "bytes/row"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for entry in report.series:
         table.add_row(
             str(entry.series),
@@ -89,7 +93,7 @@ def show(report: Report) -> None:
             decimal(entry.byte_count),
             f"{entry.byte_count / entry.row_count:.1f}" if entry.row_count else "-",
         )
-    console = Console()
+    console = Console(width=Console(width=_WIDEST).measure(table).maximum)  # a cell cut in two says nothing
     console.print(table)
     usage = report.usage
     console.print(f"file {decimal(usage.file_bytes)}, log {decimal(usage.log_bytes)}, free {decimal(usage.free_bytes)}")

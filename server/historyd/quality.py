@@ -69,12 +69,8 @@ class Verdict:
         return bad <= MOST_BAD * (bad + good)
 
 
-def judge_bars(rows: pa.RecordBatch, window: TimeRange, grid: Grid, *, later_is_empty: bool = False) -> Verdict:
-    """Judges the raw rows (schema `BARS`, but `ts` may be null) that answered a question for `window`.
-
-    `later_is_empty`: the venue answers with the first rows at or after the window's start, so that rows which
-    are all later than the window mean that it is empty, not that the venue ignored it.
-    """
+def judge_bars(rows: pa.RecordBatch, window: TimeRange, grid: Grid) -> Verdict:
+    """Judges the raw rows (schema `BARS`, but `ts` may be null) that answered a question for `window`."""
     stamps = rows.column(0).cast(pa.int64())
     stamped = stamps.is_valid().to_numpy(zero_copy_only=False)
     times = stamps.fill_null(-1).to_numpy()
@@ -87,14 +83,8 @@ def judge_bars(rows: pa.RecordBatch, window: TimeRange, grid: Grid, *, later_is_
     return Verdict(
         pa.RecordBatch.from_arrays(good.columns, schema=BARS),
         tuple(_set_aside(chosen, int(at), _REASONS[codes[at]]) for at in np.flatnonzero(codes >= 0)),
-        ignored_window=_ignored(times[stamped], window, later_is_empty=later_is_empty),
+        ignored_window=bool(stamped.any() and not inside.any()),
     )
-
-
-def _ignored(times: NDArray[np.int64], window: TimeRange, *, later_is_empty: bool) -> bool:
-    later = times >= window.end
-    outside = later | (times < window.start)
-    return bool(len(times) and outside.all() and not (later_is_empty and later.all()))
 
 
 def _values(rows: pa.RecordBatch) -> NDArray[np.float64]:

@@ -249,6 +249,29 @@ async def test_the_last_rows_skip_gaps(store: Store) -> None:
     assert [slot for slot, _ in await slots(store.read_last(BTC, 3, 2000 * MINUTE))] == [8, 9, 1003]
 
 
+async def test_the_last_rows_asked_again_are_those_of_the_moment(store: Store) -> None:
+    """Whatever a store remembers of the last answer, a commit, a newer answer or a forget in between is seen."""
+
+    async def last(count: int) -> list[tuple[int, float]]:
+        await store.coverage(BTC, minutes(0, 100))
+        return await slots(store.read_last(BTC, count, 100 * MINUTE))
+
+    await _put(store, minutes(0, 10), bars(range(10)))
+    for _ in range(2):
+        assert [slot for slot, _ in await last(4)] == [6, 7, 8, 9]
+        assert [slot for slot, _ in await last(2)] == [8, 9]
+    await _put(store, minutes(10, 12), bars([10, 11]))
+    assert [slot for slot, _ in await last(4)] == [8, 9, 10, 11]
+    newer = bars([8, 11], price=7.0)
+    await store.commit(BTC, answer(minutes(8, 12), newer, asked_at=10**16), newer)
+    assert [slot for slot, _ in await last(4)] == [6, 7, 8, 11]
+    assert (await last(1))[0][1] != 1.0
+    await store.forget(BTC, minutes(8, 12))
+    assert [slot for slot, _ in await last(2)] == [6, 7]
+    await store.forget(BTC)
+    assert await last(2) == []
+
+
 async def test_a_read_resumes_after_a_key(store: Store) -> None:
     await _put(store, minutes(0, 100), bars(range(100)))
     got = await slots(store.read(BTC, minutes(0, 100), RowKey(41 * MINUTE)))
@@ -379,6 +402,9 @@ async def test_series_are_listed_in_order_page_by_page_and_by_pattern(store: Sto
 async def test_rows_that_are_not_the_facts_are_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="3 rows came with 2"):
         await store.commit(BTC, Fact(minutes(0, 10), 1, 3), bars([1, 2]))
+    for slot in (-1, 10):
+        with pytest.raises(ValueError, match="outside"):
+            await store.commit(BTC, Fact(minutes(0, 10), 1, 1), bars([slot]))
     with pytest.raises(ValueError, match="open_series"):
         await store.commit(ETH, answer(minutes(0, 10), bars([1])), bars([1]))
     assert await store.coverage(BTC, minutes(0, 10)) == []

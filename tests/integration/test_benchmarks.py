@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 RUNS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "read": (lambda: read.run((read.Size(30_000, "30k", 1, 2),)), "ratio_to_flight_30k"),
-    "small_read": (lambda: small_read.run(rounds=2, times=10, callers=(1, 4)), "ratio_to_flight"),
+    "small_read": (lambda: small_read.run(rounds=2, times=10, callers=(1, 4), stored=5_000), "ratio_to_flight"),
     "coverage": (lambda: coverage.run(year=3_000, rounds=1, times=5), "p50_ms_10y_10x_rows"),
-    "noop_ensure": (lambda: noop_ensure.run(times=10), "p50_ms"),
-    "backfill": (lambda: backfill.run(rows=3_000, rounds=1), "ratio_to_bare_ccxt"),
-    "stalled_client": (lambda: stalled_client.run(rows=300_000, streams=2), "grown_mib_per_stream"),
+    "noop_ensure": (lambda: noop_ensure.run(times=10, stored=5_000), "p50_ms"),
+    "backfill": (lambda: backfill.run(rows=3_000, rounds=1, stored=5_000), "ratio_to_bare_ccxt"),
+    "stalled_client": (lambda: stalled_client.run(rows=100_000, streams=2, settled_s=0.3), "grown_mib_per_stream"),
     "limiter": (lambda: limiter.run(processes=2, duration_s=2.0, long_s=0.0), "utilisation"),
-    "cancel": (lambda: cancel.run(rows=300_000, times=3), "p50_ms"),
+    "cancel": (lambda: cancel.run(rows=200_000, times=3), "p50_ms"),
 }
 
 

@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from historyd.demo.candles import RandomWalk
+from historyd.demo.candles import GivenRows, RandomWalk
 from historyd.demo.exchange import serve_exchange
 from historyd.errors import UnknownExchange, UnknownSymbol, UnknownTimeframe, VenueRefused
 from historyd.model.series import SeriesId
@@ -17,6 +17,7 @@ from historyd.sources.base import RetryPolicy
 from historyd.sources.ccxt import CcxtSource
 from historyd.sources.ccxt_rows import RAW_BARS
 from historyd.sources.options import ExchangeOptions
+from tests import venue_faults as fault
 from tests.limiters import RecordingLimiter, RecordingObserver
 from tests.source_lab import BTC, START, candles_of, floats, minutes, open_lab
 
@@ -46,7 +47,7 @@ async def test_a_window_of_months_holds_calendar_months() -> None:
     async with open_lab() as lab:
         answer = await lab.fetch(year, SeriesId.parse("ohlcv:binance:BTC/USDT:1M"))
         assert [row.month for row in answer.rows.column(0).to_pylist()] == list(range(1, 13))
-        assert lab.exchange.calls[-1].query["limit"] == "12"
+        assert lab.exchange.count("/klines") == 1
 
 
 async def test_a_window_wider_than_a_page_takes_as_many_calls_as_it_needs() -> None:
@@ -150,10 +151,22 @@ async def test_a_market_listed_later_is_seen_once_the_markets_are_old() -> None:
         await lab.source.check(later)
 
 
-async def test_the_first_bar_is_found_with_one_call() -> None:
+async def test_the_first_bar_is_found_with_two_calls() -> None:
     async with open_lab() as lab:
         assert await lab.source.first_bar(BTC, lab.observer) == RandomWalk().listed_ms * 1000
-        assert lab.exchange.count("/klines") == 1
+        assert lab.exchange.count("/klines") == 2
+
+
+async def test_a_first_bar_that_has_one_before_it_is_not_believed() -> None:
+    """So answers whoever takes a start of 0 for no start: with the latest bar."""
+    async with open_lab() as lab:
+        lab.klines.next(fault.ignoring_window())
+        assert await lab.source.first_bar(BTC, lab.observer) is None
+
+
+async def test_a_series_without_bars_has_no_first_one() -> None:
+    async with open_lab(GivenRows({})) as lab:
+        assert await lab.source.first_bar(BTC, lab.observer) is None
 
 
 async def test_a_venue_that_cannot_tell_its_first_bar_is_not_asked() -> None:
@@ -189,6 +202,20 @@ async def test_asked_at_is_when_the_call_for_bars_was_sent() -> None:
         before = now[0]
         answer = await lab.fetch(minutes(10))
         assert answer.asked_at == before + MICROS_PER_S
+
+
+async def test_asked_at_of_a_window_of_many_calls_is_when_the_first_was_sent() -> None:
+    """A newer answer that was asked for in between must win."""
+    now = [START]
+
+    def tick() -> int:
+        now[0] += MICROS_PER_S
+        return now[0]
+
+    async with open_lab(host_clock=tick, window_size=10) as lab:
+        await lab.source.check(BTC)
+        before = now[0]
+        assert (await lab.fetch(minutes(30))).asked_at == before + MICROS_PER_S
 
 
 async def test_settings_reach_venue_origin_retries_and_least_duration() -> None:
@@ -247,15 +274,3 @@ async def test_a_hundred_callers_share_one_instance_and_one_load() -> None:
         assert [candles_of(answer.rows)[0][0] for answer in answers] == [
             START // 1000 + n * 300_000 for n in range(100)
         ]
-
-
-def test_a_window_of_coin_margined_contracts_spans_no_more_than_the_venue_allows() -> None:
-    """Binance's recorded reply to a longer one: `-4088 Maximum time interval is 200 days`."""
-    source = CcxtSource(lambda *_: RecordingLimiter())
-    series = SeriesId.parse("ohlcv:binance:BTC/USD:BTC:1d")
-    for start in (START, START + 7):
-        window = TimeRange(start, start + 499 * MICROS_PER_DAY)
-        parts = list(source._parts(series, window, 200 * MICROS_PER_DAY))
-        assert [part.width // MICROS_PER_DAY for part in parts] == [200, 200, 99]
-        assert [part.start for part in parts[1:]] == [part.end for part in parts[:-1]]
-        assert (parts[0].start, parts[-1].end) == (window.start, window.end)

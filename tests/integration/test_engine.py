@@ -334,6 +334,24 @@ async def test_rows_flow_before_the_later_pages_are_there(tmp_path: Path) -> Non
         assert rows == 500
 
 
+async def test_a_bar_that_closes_while_others_are_fetched_does_not_make_the_range_incomplete(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        fetch = h.source.fetch_bars
+
+        async def fetch_slowly(*args: Any) -> Any:
+            h.clock.now += MINUTE
+            return await fetch(*args)
+
+        h.source.fetch_bars = fetch_slowly  # type: ignore[method-assign, assignment]
+        window = minutes(-400, 60)
+        table, summary = await h.read(window, ensure=True, require_complete=True)
+        assert summary.complete
+        assert table.num_rows >= 430
+        h.clock.now += MICROS_PER_S
+        result = await h.result(window)
+        assert [span.state for span in result.uncovered] == [State.PENDING]
+
+
 async def test_a_read_resumes_after_a_key(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         window = minutes(-300, -100)

@@ -206,7 +206,7 @@ class TradesModel(StoreModel):
 
 
 _SETTINGS = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 TestBars = StoreModel.TestCase
 TestBars.settings = _SETTINGS

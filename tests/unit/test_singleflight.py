@@ -162,12 +162,14 @@ async def test_close_before_a_job_began_still_wakes_its_waiters(scene: Scene) ->
 
 
 async def test_a_flight_tells_what_its_job_does(scene: Scene) -> None:
+    def waits_for(flight: Flight[int]) -> str | None:
+        return flight.wait.detail if flight.wait is not None else None
+
     flight = scene.flights.join("page", scene.queue)
     await scene.reached.wait()
-    assert flight.wait is not None
-    assert flight.wait.detail == "rl:binance"
+    assert waits_for(flight) == "rl:binance"
     flight.calling()
-    assert flight.wait is None
+    assert waits_for(flight) is None
     assert flight.call_count == 1
     scene.release.set()
     await flight.landed.wait()

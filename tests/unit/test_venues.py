@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from historyd.sources.ccxt_exchange import Desk, build_exchange
+from historyd.sources.ccxt_exchange import Desk
+from historyd.sources.ccxt_setup import build_exchange
 from historyd.sources.clock import VenueClock
 from historyd.sources.nearest import ccxt_ids, nearest_symbols
 from historyd.sources.options import ExchangeOptions
@@ -67,7 +68,7 @@ def test_a_venue_outside_of_the_table_goes_by_the_safest_rules() -> None:
     assert traits_of("whitebit") is UNKNOWN_VENUE
     assert venue_of("whitebit").page_bars <= 500
     assert not UNKNOWN_VENUE.takes_until
-    assert not venue_of("whitebit").later_is_empty
+    assert not UNKNOWN_VENUE.lists_first_bar
 
 
 def test_a_window_size_only_makes_pages_smaller() -> None:

@@ -120,6 +120,18 @@ class AsyncClient:
         request = requests.read_request(series, start, end, options)
         return AsyncBatchStream(self._read_range, request, self._retry)
 
+    def last_batches(
+        self,
+        series: str,
+        count: int,
+        *,
+        end: Moment | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> AsyncBatchStream:
+        """The last `count` rows before `end` (now if absent) as they come; else as `read_batches`."""
+        request = requests.last_request(series, count, end, options)
+        return AsyncBatchStream(self._read_range, request, self._retry)
+
     async def plan(
         self,
         series: str,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import grpc
 import pyarrow as pa
+from grpc.experimental import ChannelOptions
 
 from markethistory import requests
 from markethistory.convert import market_of, series_of, spans_of
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
 
 READ_RANGE: Final = "/markethistory.v1.HistoryService/ReadRange"
 # Reads without a second thread: a third faster in bulk, a quarter in small reads.
-_OPTIONS: Final = [*requests.CHANNEL_OPTIONS, ("grpc.experimental.ChannelOptions.SingleThreadedUnaryStream", 1)]
+_OPTIONS: Final = [*requests.CHANNEL_OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
+
+# So many rows fit in one message whatever their kind: a trade takes a hundred bytes or so.
+_FEW_ROWS: Final = 1_000
 
 
 def connect(target: str = requests.DEFAULT_TARGET, *, retry: RetryPolicy | None = None) -> Client:
@@ -56,9 +60,7 @@ class Client:
     def __init__(self, channel: grpc.Channel, *, retry: RetryPolicy | None = None) -> None:
         self._channel = channel
         self._stub = HistoryServiceStub(channel)
-        self._read_range: grpc.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
-            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
-        )
+        self._read_range = ReadRangeCaller(channel)
         self._retry = retry or RetryPolicy()
 
     def __enter__(self) -> Self:
@@ -123,6 +125,19 @@ class Client:
         If the stream breaks for good, what was taken from it is incomplete: iteration raises.
         """
         request = requests.read_request(series, start, end, options)
+        return BatchStream(self._read_range, request, self._retry, timeout)
+
+    def last_batches(
+        self,
+        series: str,
+        count: int,
+        *,
+        end: Moment | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> BatchStream:
+        """The last `count` rows before `end` (now if absent) as they come; else as `read_batches`."""
+        request = requests.last_request(series, count, end, options)
         return BatchStream(self._read_range, request, self._retry, timeout)
 
     def plan(
@@ -228,6 +243,33 @@ class Client:
                 call.cancel()
 
 
+class ReadRangeCaller:
+    """Makes ReadRange calls and hands out their messages as they come, undecoded.
+
+    The contract promises that a few last rows are one message. They are asked for by a unary call, which is the same
+    on the wire and takes gRPC's Python library two thirds of the time of a stream.
+    """
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stream: grpc.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
+            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
+        )
+        self._once: grpc.UnaryUnaryMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_unary(
+            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
+        )
+
+    def messages(self, request: pb.ReadRangeRequest, timeout: float | None) -> Generator[bytes, None, None]:
+        """The messages of one call; closing the generator cancels it. Raises RpcError."""
+        if 0 < request.last <= _FEW_ROWS:
+            yield self._once(request, timeout=timeout)
+            return
+        call = self._stream(request, timeout=timeout)
+        try:
+            yield from call
+        finally:
+            call.cancel()
+
+
 class BatchStream:
     """Record batches of a read, in key order, as they come; an iterator and a context manager.
 
@@ -236,7 +278,7 @@ class BatchStream:
 
     def __init__(
         self,
-        read_range: grpc.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes],
+        read_range: ReadRangeCaller,
         request: pb.ReadRangeRequest,
         policy: RetryPolicy,
         timeout: float | None,
@@ -290,16 +332,14 @@ class BatchStream:
     def _run(self, deadline: Deadline) -> Generator[pa.RecordBatch, None, None]:
         session = self._session
         while not session.done:
-            call = self._read_range(session.request(), timeout=deadline.left())
             try:
-                for message in call:
-                    yield from session.receive(message)
+                with closing(self._read_range.messages(session.request(), deadline.left())) as messages:
+                    for message in messages:
+                        yield from session.receive(message)
                 session.finish()
             except (grpc.RpcError, MarketHistoryError) as failure:
                 if not session.done:
                     time.sleep(pause_after(session, failure, deadline))
-            finally:
-                call.cancel()
 
 
 def _unary(method: grpc.UnaryUnaryMultiCallable[Any, Any], request: object, timeout: float | None) -> Any:

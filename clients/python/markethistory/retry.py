@@ -17,6 +17,7 @@ _BROKEN: Final = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.CANCELLED,
 }
+_TRIED_BY_SERVER: Final = {"EXCHANGE_UNAVAILABLE", "BAD_ANSWER", "RATE_LIMITED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,12 @@ class Attempts:
 
 
 def _may_help(error: MarketHistoryError) -> bool:
-    """Whether the server says that asking again may help or, if it said nothing, the stream just broke."""
+    """Whether the server says that asking again may help or, if it said nothing, the stream just broke.
+
+    What the exchange refuses was tried again by the server already, as often as it is told to.
+    """
     if error.reason:
-        return error.retry_after_s is not None
+        return error.retry_after_s is not None and error.reason not in _TRIED_BY_SERVER
     return isinstance(error, IncompleteStream) or error.code in _BROKEN
 
 

@@ -90,20 +90,26 @@ class Encoder:
         if self._widths is None or any(column.null_count for column in columns):
             message = batch.serialize()
             return [message], message.size
-        header = self._headers.get(batch.num_rows)
-        if header is None:
-            return self._encode_first(batch)
-        return _gather(header, columns, self._widths, batch.num_rows)
+        return _gather(self._header(batch.num_rows, self._widths), columns, self._widths, batch.num_rows)
 
-    def _encode_first(self, batch: pa.RecordBatch) -> tuple[list[Bytes], int]:
-        """Serialises a batch and keeps its metadata for the next one of as many rows."""
-        message = batch.serialize()
-        # An encapsulated message: a continuation marker, the metadata's length, the metadata, the columns.
-        metadata_length = int.from_bytes(message[4:8].to_pybytes(), "little")
-        self._headers[batch.num_rows] = message[: 8 + metadata_length].to_pybytes()
-        if len(self._headers) > _HEADERS_KEPT:
-            self._headers.popitem(last=False)
-        return [message], message.size
+    def _header(self, rows: int, widths: list[int]) -> bytes:
+        """All of the message of so many rows without nulls that stands before the first column's values."""
+        header = self._headers.get(rows)
+        if header is None:
+            # Made of columns whose buffers end with their last value: a buffer that goes on after a batch's rows is
+            # sent a little longer by pyarrow, so the metadata of such a batch is not that of another one.
+            zeros = pa.py_buffer(bytes(rows * max(widths)))
+            arrays = [
+                pa.Array.from_buffers(field.type, rows, [None, zeros.slice(0, rows * width)])
+                for field, width in zip(self._schema, widths, strict=True)
+            ]
+            message = pa.RecordBatch.from_arrays(arrays, schema=self._schema).serialize()
+            # A continuation marker and the metadata's length, four bytes each, then the metadata.
+            header = message[: 8 + int.from_bytes(message[4:8].to_pybytes(), "little")].to_pybytes()
+            self._headers[rows] = header
+            if len(self._headers) > _HEADERS_KEPT:
+                self._headers.popitem(last=False)
+        return header
 
     def _compress(self, batch: pa.RecordBatch) -> pa.Buffer:
         """The message of a batch with compressed columns; pyarrow offers that only as part of a stream."""

@@ -143,7 +143,7 @@ class PageFetcher:
         window = between(job.window.start, min(job.window.end, closed_through))
         if window is None:
             return None
-        verdict = judge_bars(answer.rows, window, job.grid, later_is_empty=venue.later_is_empty)
+        verdict = judge_bars(answer.rows, window, job.grid)
         if not verdict.believable:
             raise BadAnswer(
                 f"{exchange} answered {window} with {len(verdict.quarantined)} senseless rows beside "

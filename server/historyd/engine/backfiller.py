@@ -123,11 +123,14 @@ class Backfiller:
             unreachable=view.unreachable,
         )
 
-    async def plan_again(self, view: View, window: TimeRange, believed_since: int | None = None) -> tuple[View, Plan]:
-        """What is still missing of the window, by the horizon of before but with what was learned since."""
+    async def look_again(self, view: View, believed_since: int | None = None) -> View:
+        """The same moment, with what was learned since: windows that the venue did not serve, a clock that ran ahead.
+
+        What has closed meanwhile is left out, else a range that reaches up to now would never be complete.
+        """
         now = await self.view(view.series, believed_since)
-        view = replace(view, unreachable=now.unreachable)
-        return view, await self.plan(view, window, believed_since)
+        closed_through = min(view.horizon.closed_through, now.horizon.closed_through)
+        return replace(view, unreachable=now.unreachable, horizon=replace(view.horizon, closed_through=closed_through))
 
     async def prepare(
         self, series: SeriesId, window: TimeRange, believed_since: int | None = None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from historyd.engine.backfill import Backfill, PageOutcome
-    from historyd.engine.backfiller import Backfiller
+    from historyd.engine.backfiller import Backfiller, View
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.planner import Plan
@@ -50,15 +50,15 @@ async def ensure(
             while walk.first is not None:
                 yield tally.progress(await walk.next(TICK_S), walk)
             tally.end_walk(walk)
-        view, missing = await backfiller.plan_again(view, window, believed_since)
-    spans = await uncovered(backfiller, store, series, window)
+        view = await backfiller.look_again(view, believed_since)
+        missing = await backfiller.plan(view, window, believed_since)
+    spans = await uncovered(store, view, window)
     yield EnsureResult(tally.rows, tally.pages, tally.calls, spans, tally.quarantined)
 
 
-async def uncovered(backfiller: Backfiller, store: Store, series: SeriesId, window: TimeRange) -> tuple[Span, ...]:
-    """The spans of the window that are not covered now, ascending."""
-    view = await backfiller.view(series)
-    covered = await store.coverage(series, window)
+async def uncovered(store: Store, view: View, window: TimeRange) -> tuple[Span, ...]:
+    """The spans of the window that are not covered now, ascending, by the horizon of a view."""
+    covered = await store.coverage(view.series, window)
     tiles = tile(window, covered, view.horizon.closed_through, view.unreachable)
     return tuple(span for span in tiles if span.state is not State.COVERED)
 

@@ -33,7 +33,8 @@ async def read(backfiller: Backfiller, store: Store, request: ReadRequest) -> As
     """Yields the resolved range, batches of rows in ascending order, and the summary; see HistoryEngine.read."""
     view = await backfiller.view(request.series)
     window, row_count = request.window, 0
-    rows = _last_rows(backfiller, store, request, view) if request.last else _range_rows(backfiller, store, request)
+    pick = _last_rows if request.last else _range_rows
+    rows = pick(backfiller, store, request, view)
     async with aclosing(rows) as events:
         async for event in events:
             if isinstance(event, ReadStart):
@@ -41,18 +42,20 @@ async def read(backfiller: Backfiller, store: Store, request: ReadRequest) -> As
             elif not isinstance(event, ReadWaiting):
                 row_count += event.num_rows
             yield event
-    spans = await uncovered(backfiller, store, request.series, window)
+    if request.ensure:
+        view = await backfiller.look_again(view)
+    spans = await uncovered(store, view, window)
     _refuse_holes(request, spans)
     set_aside = await store.quarantined_count(request.series, window)
     yield ReadSummary(row_count, view.horizon.closed_through, spans, set_aside, complete=_first_hole(spans) is None)
 
 
 async def _range_rows(
-    backfiller: Backfiller, store: Store, request: ReadRequest
+    backfiller: Backfiller, store: Store, request: ReadRequest, view: View
 ) -> AsyncGenerator[ReadStart | ReadWaiting | pa.RecordBatch, None]:
     """The rows of the range; with `ensure`, as their pages are covered."""
     if request.require_complete:
-        _refuse_holes(request, await _known_holes(backfiller, store, request))
+        _refuse_holes(request, await _known_holes(store, request, view))
     yield ReadStart(request.window)
     async with aclosing(_readable(backfiller, request)) as steps:
         async for step in steps:
@@ -97,7 +100,7 @@ async def _last_rows(
     if request.ensure:
         await _cover(backfiller, request.series, widths)
     if request.require_complete:
-        _refuse_holes(request, await uncovered(backfiller, store, request.series, widths))
+        _refuse_holes(request, await uncovered(store, view, widths))
     started = False
     async with aclosing(store.read_last(request.series, request.last, end)) as batches:
         async for batch in batches:
@@ -117,9 +120,9 @@ async def _cover(backfiller: Backfiller, series: SeriesId, window: TimeRange) ->
                 await walk.next()
 
 
-async def _known_holes(backfiller: Backfiller, store: Store, request: ReadRequest) -> Sequence[Span]:
+async def _known_holes(store: Store, request: ReadRequest, view: View) -> Sequence[Span]:
     """What is known beforehand to stay uncovered: with `ensure`, only what the venue cannot serve."""
-    spans = await uncovered(backfiller, store, request.series, request.window)
+    spans = await uncovered(store, view, request.window)
     if not request.ensure:
         return spans
     return [span for span in spans if span.state is State.UNREACHABLE]

@@ -36,7 +36,9 @@ TRADES: Final = pa.schema(
 SCHEMAS: Final[Mapping[Kind, pa.Schema]] = {Kind.OHLCV: BARS, Kind.TRADES: TRADES}
 
 EMPTY: Final[Mapping[Kind, pa.RecordBatch]] = {
-    kind: pa.RecordBatch.from_pylist([], schema=schema) for kind, schema in SCHEMAS.items()
+    # `pa.nulls` because `pa.array` and `from_pylist` import pandas where it is installed, which takes most of a second.
+    kind: pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+    for kind, schema in SCHEMAS.items()
 }
 """No rows."""
 BYTES_PER_ROW: Final[Mapping[Kind, int]] = {Kind.OHLCV: 48, Kind.TRADES: 60}

@@ -19,8 +19,6 @@ class Venue:
         exchange: the CCXT id.
         page_bars: most bars that one call returns.
         depth_bars: it serves only the last so many bars of a timeframe; None: all of history.
-        later_is_empty: it answers with the first bars at or after the start asked for, so that an answer
-            that lies all behind the window means that the window is empty.
         bar_settle: microseconds after its close that a bar may still change.
         trade_settle: microseconds that trades may still be added to the past.
         anchors: open time of one bar, by timeframe, where the venue's grid is not the usual one.
@@ -29,7 +27,6 @@ class Venue:
     exchange: str
     page_bars: int = 500
     depth_bars: int | None = None
-    later_is_empty: bool = False
     bar_settle: int = 2 * MICROS_PER_S
     trade_settle: int = 60 * MICROS_PER_S
     anchors: Mapping[str, int] = field(default_factory=dict)

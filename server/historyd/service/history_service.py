@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from historyd.model.series import SeriesId
 from historyd.service import convert, paging, requests
 from historyd.service.frames import frames
-from historyd.service.interceptors import Call, CallCounter, stream, unary
+from historyd.service.interceptors import stream, unary
 from markethistory.v1 import history_service_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from historyd.engine.history import HistoryEngine
+    from historyd.service.calls import Call, Calls
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["HistoryService"].full_name
 """The full name of the service."""
@@ -34,7 +34,7 @@ class HistoryService:
 
     async def coverage(self, request: pb.CoverageRequest, _: Call) -> pb.CoverageResponse:
         """Tiles a window of a series with what is known."""
-        series = SeriesId.parse(request.series)
+        series = requests.series_id(request.series)
         window = requests.coverage_window(request, self._engine.now())
         return convert.coverage(await self._engine.coverage(series, window), window)
 
@@ -42,7 +42,7 @@ class HistoryService:
         self, request: pb.EnsureRangeRequest, write: Callable[[pb.EnsureRangeResponse], Awaitable[None]], _: Call
     ) -> None:
         """Makes a range covered, telling how far it is."""
-        series = SeriesId.parse(request.series)
+        series = requests.series_id(request.series)
         window = requests.ensure_window(request, self._engine.now())
         events = self._engine.ensure(series, window, refresh=request.refresh, plan_only=request.plan_only)
         async with aclosing(events):
@@ -87,7 +87,7 @@ class HistoryService:
         )
 
 
-def handlers(engine: HistoryEngine, calls: CallCounter) -> grpc.GenericRpcHandler:
+def handlers(engine: HistoryEngine, calls: Calls) -> grpc.GenericRpcHandler:
     """The handlers of all RPCs, for a `grpc.aio` server. What ReadRange writes is serialised already."""
     service = HistoryService(engine)
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {

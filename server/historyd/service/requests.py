@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from historyd.arrow.ipc import Compression
@@ -43,6 +44,10 @@ _COMPRESSIONS: Final[Mapping[int, Compression]] = {
 }
 
 
+series_id: Final = lru_cache(maxsize=4_096)(SeriesId.parse)
+"""Reads a series id; the same few are asked for again and again. Raises InvalidSeries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a ReadRange asks of the engine, and how its rows are sent."""
@@ -67,7 +72,7 @@ def ensure_window(request: pb.EnsureRangeRequest, now: int) -> TimeRange:
 
 def reading(request: pb.ReadRangeRequest, now: int) -> Reading:
     """What a ReadRangeRequest asks for."""
-    series = SeriesId.parse(request.series)
+    series = series_id(request.series)
     return Reading(
         ReadRequest(
             series,

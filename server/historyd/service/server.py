@@ -15,8 +15,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from historyd.service.calls import Calls
 from historyd.service.history_service import SERVICE, handlers
-from historyd.service.interceptors import CallCounter
 from historyd.service.reflection import MemberAwarePool
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class HistoryServer:
     def __init__(self, engine: HistoryEngine, listen: str) -> None:
         self._engine = engine
         self._listen = listen
-        self._calls = CallCounter()
+        self._calls = Calls()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
         self.address = listen
@@ -65,6 +65,8 @@ class HistoryServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._server.stop(None)
+        await self._calls.idle()  # gRPC does not wait until a handler that it cancelled has cleaned up
+        self._calls.flush()
 
     async def drain(self, bound_s: float) -> None:
         """Takes no new call and returns when those under way have ended, cancelling them after `bound_s` seconds."""
@@ -79,3 +81,4 @@ class HistoryServer:
         finally:
             await self._server.stop(None)
             await stopping
+        await self._calls.idle()  # gRPC does not wait until a handler that it cancelled has cleaned up

@@ -19,24 +19,28 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from historyd.errors import BadAnswer, UnknownExchange
-from historyd.model.time_range import MICROS_PER_MS, TimeRange
+from historyd.model.time_range import MICROS_PER_MS
 from historyd.model.venue import Market, Origin
 from historyd.ratelimit.base import Cost
 from historyd.sources.base import Answer, Markets, RetryPolicy
-from historyd.sources.ccxt_exchange import Desk, Question, asking, is_sandbox, origin_host
+from historyd.sources.ccxt_exchange import Desk, Question, asked, asking
 from historyd.sources.ccxt_rows import to_bars
 from historyd.sources.ccxt_session import Session
+from historyd.sources.ccxt_setup import is_sandbox, origin_host
 from historyd.sources.clock import VenueClock
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
 from historyd.sources.venues import MAIN_GROUP, UNKNOWN_VENUE, traits_of, venue_of
+from historyd.sources.windows import bars_to_ask_for, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
     from historyd.model.series import SeriesId
+    from historyd.model.time_range import TimeRange
+    from historyd.model.timeframe import Timeframe
     from historyd.model.venue import Venue
     from historyd.model.wait import Observer, Wait
     from historyd.ratelimit.base import Limiter
@@ -145,20 +149,17 @@ class CcxtSource:
             await session.check_timeframe(series)
             market = await session.market(series.symbol)
             longest = session.desk.traits.longest_inverse_window if market.get("inverse") else None
-            parts = [await self._fetch_part(session, series, part) for part in self._parts(series, window, longest)]
-            if question.rows_seen and not any(part.num_rows for part in parts):
-                # ccxt looked for them somewhere else (under another market's key, say) and found none.
-                raise BadAnswer(
-                    f"{series.exchange} answered with bars that are not this market's", exchange=series.exchange
-                )
+            cut = parts(window, _timeframe(series), self.venue(series.exchange).page_bars, longest)
+            rows = [await self._ask_window(session, series, part) for part in cut]
         assert question.sent_at is not None
-        return Answer(parts[0] if len(parts) == 1 else pa.concat_batches(parts), question.sent_at)
+        return Answer(rows[0] if len(rows) == 1 else pa.concat_batches(rows), question.sent_at)
 
     async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
         """Open time of the first bar that the venue has of a series; None if it has no cheap way to tell.
 
-        Only venues that list from the first bar on are asked. ccxt's `created` is no witness: it is when a contract
-        was announced or re-listed, and a bar before it would never be asked for.
+        Only venues that list from the first bar on are asked, and then asked once more whether there is one before it:
+        a venue that took a start of 0 for none would have answered with its latest, and years would pass for empty.
+        ccxt's `created` is no witness: it is when a contract was announced or listed again.
         """
         session = self._session(series.exchange)
         if not session.desk.traits.lists_first_bar:
@@ -168,10 +169,11 @@ class CcxtSource:
             # Coin-margined contracts of Binance answer a start of 0 with nothing.
             if (await session.market(series.symbol)).get("inverse"):
                 return None
-            ccxt = await session.ccxt()
-            rows = await session.call(lambda: ccxt.fetch_ohlcv(series.symbol, str(series.timeframe), 0, 1))
-        stamps = to_bars(rows, series.exchange).column(0).cast(pa.int64()).drop_null()
-        return min(stamps.to_pylist(), default=None)
+            first = _earliest(await _ask(session, series, 0, 1))
+            if first is None:
+                return None
+            before = await _ask(session, series, 0, 1, until_ms=first // MICROS_PER_MS - 1)
+        return first if before.num_rows == 0 else None
 
     async def markets(self, exchange: str) -> Markets:
         """All markets of an exchange, by symbol. Raises as `fetch_bars`."""
@@ -181,37 +183,11 @@ class CcxtSource:
             listed = [_market(market) for market in await session.markets()]
         return Markets(tuple(sorted(listed, key=lambda market: market.symbol)), tuple(timeframes))
 
-    async def _fetch_part(self, session: Session, series: SeriesId, part: TimeRange) -> pa.RecordBatch:
+    async def _ask_window(self, session: Session, series: SeriesId, part: TimeRange) -> pa.RecordBatch:
         """One call for a window of at most one page of the venue."""
-        assert series.timeframe is not None
-        ccxt = await session.ccxt()
-        since = -(-part.start // MICROS_PER_MS)
-        limit = max(1, series.timeframe.grid().count(part.start, part.end))
-        until = {"until": (part.end - 1) // MICROS_PER_MS} if session.desk.traits.takes_until else {}
-        rows: Any = await session.call(
-            lambda: ccxt.fetch_ohlcv(series.symbol, str(series.timeframe), since, limit, until)
-        )
-        if not isinstance(rows, list):
-            raise BadAnswer(f"{series.exchange} answered in a shape that is not its own", exchange=series.exchange)
-        return to_bars(rows, series.exchange)
-
-    def _parts(self, series: SeriesId, window: TimeRange, longest: int | None) -> Iterator[TimeRange]:
-        """The window, cut into what one call returns: a store may hold a layout of larger pages.
-
-        `longest`: microseconds that one call may span, None if the venue does not mind.
-        """
-        assert series.timeframe is not None
-        grid, most = series.timeframe.grid(), self.venue(series.exchange).page_bars
-        start = window.start
-        while start < window.end:
-            first = grid.index_of(start)
-            # The venue's grid may have another anchor: count from the window's start, not from a bar's.
-            shift = start - grid.time_of(first)
-            end = min(window.end, grid.time_of(first + most) + shift)
-            if longest is not None and end - start > longest:
-                end = grid.time_of(max(grid.index_of(start + longest - shift), first + 1)) + shift
-            yield TimeRange(start, end)
-            start = end
+        until_ms = (part.end - 1) // MICROS_PER_MS if session.desk.traits.takes_until else None
+        limit = bars_to_ask_for(part, _timeframe(series))
+        return await _ask(session, series, -(-part.start // MICROS_PER_MS), limit, until_ms)
 
     def _session(self, exchange: str) -> Session:
         session = self._sessions.get(exchange)
@@ -245,6 +221,31 @@ def _known(exchange: str) -> str:
     if exchange not in ccxt_ids():
         raise UnknownExchange(exchange, nearest_names(exchange, ccxt_ids()))
     return exchange
+
+
+async def _ask(
+    session: Session, series: SeriesId, since_ms: int, limit: int, until_ms: int | None = None
+) -> pa.RecordBatch:
+    """One call for bars, in the schema `RAW_BARS`; both ends inclusive."""
+    ccxt, question = await session.ccxt(), asked()
+    seen_before = question.rows_seen
+    params = {} if until_ms is None else {"until": until_ms}
+    rows: Any = await session.call(
+        lambda: ccxt.fetch_ohlcv(series.symbol, str(series.timeframe), since_ms, limit, params)
+    )
+    if not isinstance(rows, list) or (not rows and question.rows_seen > seen_before):
+        # There were rows, but not where ccxt looks for this market's.
+        raise BadAnswer(f"{series.exchange} answered in a shape that is not its own", exchange=series.exchange)
+    return to_bars(rows, series.exchange)
+
+
+def _earliest(rows: pa.RecordBatch) -> int | None:
+    return min(rows.column(0).cast(pa.int64()).drop_null().to_pylist(), default=None)
+
+
+def _timeframe(series: SeriesId) -> Timeframe:
+    assert series.timeframe is not None, f"{series} is no series of bars"
+    return series.timeframe
 
 
 def _market(market: Mapping[str, Any]) -> Market:

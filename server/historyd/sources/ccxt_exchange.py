@@ -19,9 +19,7 @@ Never does: retry, paginate, or keep anything from one request to the next but t
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
-import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from historyd.model.wait import Observer
     from historyd.ratelimit.base import Limiter
     from historyd.sources.clock import VenueClock
-    from historyd.sources.options import ExchangeOptions
     from historyd.sources.venues import VenueTraits
 
     class _CcxtExchange:
@@ -62,7 +59,6 @@ else:
 _LOG: Final = logging.getLogger(__name__)
 _TIMEOUT_GRACE_S: Final = 2.0
 """How much longer than ccxt's time limit ours is: it is only there for when ccxt's fails."""
-_ORIGIN: Final = re.compile(r"^https?://[^/]+")
 
 
 @dataclass(slots=True)
@@ -130,9 +126,9 @@ def asking(question: Question) -> Iterator[Question]:
         _QUESTION.reset(token)
 
 
-def asked_by() -> Observer:
-    """The observer of the question that is being asked."""
-    return _QUESTION.get().observer
+def asked() -> Question:
+    """The question that is being asked."""
+    return _QUESTION.get()
 
 
 def translate(error: Exception, desk: Desk) -> Exception:
@@ -140,7 +136,7 @@ def translate(error: Exception, desk: Desk) -> Exception:
     return judge(error, Reply(), desk.exchange, desk.traits, _QUESTION.get().symbol)
 
 
-class _GovernedCalls(_CcxtExchange):
+class GovernedCalls(_CcxtExchange):
     """The hooks; comes before ccxt's class in the method resolution order."""
 
     _desk: Desk
@@ -228,50 +224,3 @@ class _GovernedCalls(_CcxtExchange):
             if not all(isinstance(row, (list, dict)) for row in ohlcvs):
                 raise BadAnswer(f"{desk.exchange} answered with rows that are no bars", exchange=desk.exchange)
         return super().parse_ohlcvs(ohlcvs, market, timeframe, None, None)
-
-
-def build_exchange(desk: Desk, options: ExchangeOptions) -> Any:
-    """A ccxt exchange under our rules. Imports ccxt, which takes a second or two: run it in a thread.
-
-    Raises ImportError without ccxt, AttributeError for an unknown id.
-    """
-    plain = getattr(importlib.import_module("ccxt.async_support"), desk.exchange)
-    governed = type(f"Governed_{desk.exchange}", (_GovernedCalls, plain), {"_desk": desk})
-    # ccxt's own throttle and retries stay out of it: `throttle` is ours and is called only if rate limiting is on.
-    exchange = governed({"aiohttp_trust_env": True, **options.ccxt, "enableRateLimit": True})
-    exchange.options["maxRetriesOnFailure"] = 0
-    if desk.traits.skip_currencies:
-        exchange.has["fetchCurrencies"] = False
-    if options.base_url is not None:
-        exchange.urls["api"] = _rebased(exchange.urls["api"], options.base_url.rstrip("/"))
-        if options.base_url.startswith("http:"):
-            exchange.timeout_on_exit = 0  # ccxt waits a quarter of a second for TLS connections to close
-    return exchange
-
-
-def _rebased(urls: Any, base_url: str) -> Any:
-    """The tree of ccxt's URLs with scheme and host replaced, paths (and other schemes, as wss) kept."""
-    if isinstance(urls, dict):
-        return {name: _rebased(value, base_url) for name, value in urls.items()}
-    return _ORIGIN.sub(lambda _: base_url, urls) if isinstance(urls, str) else urls
-
-
-def origin_host(options: ExchangeOptions, traits: VenueTraits, exchange: str) -> str:
-    """The host whose history these settings lead to; without any, the venue's own."""
-    settings = options.ccxt
-    asked = options.base_url or _first_text(settings.get("urls", {}).get("api"))
-    if asked is not None:
-        return re.sub(r"^\w+://", "", asked).split("/")[0]
-    return str(settings.get("hostname") or traits.host or f"{exchange}'s own host")
-
-
-def is_sandbox(options: ExchangeOptions) -> bool:
-    """Whether ccxt is told to talk to the venue's sandbox."""
-    told = options.ccxt.get("options", {})
-    return any(bool(told.get(name)) for name in ("sandbox", "testnet", "enableDemoTrading"))
-
-
-def _first_text(urls: Any) -> str | None:
-    if isinstance(urls, dict):
-        return next((text for value in urls.values() if (text := _first_text(value))), None)
-    return urls if isinstance(urls, str) else None

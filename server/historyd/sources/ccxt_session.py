@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from historyd.errors import BadAnswer, HistoryError, UnknownSymbol, UnknownTimeframe, VenueRefused
 from historyd.model.time_range import MICROS_PER_S
 from historyd.model.timeframe import Timeframe
-from historyd.sources.ccxt_exchange import Question, asked_by, asking, build_exchange, translate
+from historyd.sources.ccxt_exchange import Question, asked, asking, translate
+from historyd.sources.ccxt_setup import build_exchange
 from historyd.sources.nearest import nearest_symbols
 from historyd.sources.shared import Shared
 
@@ -120,7 +121,7 @@ class Session:
 
     def _loader(self, stage: int) -> Callable[[], Awaitable[int]]:
         async def load() -> int:
-            with asking(Question(asked_by())):
+            with asking(Question(asked().observer)):
                 async with self._loading:
                     await self.call(lambda: self._load_stage(stage))
             return self.desk.host_clock()

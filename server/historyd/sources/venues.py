@@ -31,7 +31,6 @@ class VenueTraits:
         host: where its history comes from, for the store's origin.
         page_bars: most bars that one call returns.
         depth_bars: it serves only the last so many bars of a timeframe; None: all of history.
-        later_is_empty: it answers with the first bars at or after the start asked for.
         takes_until: ccxt passes `until` (milliseconds, inclusive) on to it.
         lists_first_bar: asked with start 0 and limit 1 it answers with the first bar of all.
         longest_inverse_window: microseconds that one call for a coin-margined contract may span; None: no limit.
@@ -50,7 +49,6 @@ class VenueTraits:
     host: str = ""
     page_bars: int = 200
     depth_bars: int | None = None
-    later_is_empty: bool = False
     takes_until: bool = False
     lists_first_bar: bool = False
     longest_inverse_window: int | None = None
@@ -78,7 +76,6 @@ def _binance(host: str, page_bars: int = 1000, budget_ms: float = 20.0, *, spot:
     return VenueTraits(
         host=host,
         page_bars=page_bars,
-        later_is_empty=True,
         takes_until=True,
         lists_first_bar=True,
         longest_inverse_window=200 * MICROS_PER_DAY,
@@ -155,5 +152,4 @@ def venue_of(exchange: str, window_size: int | None = None) -> Venue:
         exchange,
         page_bars=traits.page_bars if window_size is None else min(window_size, traits.page_bars),
         depth_bars=traits.depth_bars,
-        later_is_empty=traits.later_is_empty,
     )

@@ -63,8 +63,9 @@ class Store(Protocol):
     ) -> None:
         """Stores the rows of a range, its quarantined rows and the fact that covers it, all or nothing.
 
-        `rows` has the schema of the series' kind, is ordered and unique by key, lies inside `fact.range` and
-        has `fact.row_count` rows. Where a newer answer is stored already, that one stays.
+        `rows` has the schema of the series' kind, is ordered and unique by key, lies inside `fact.range`, has
+        `fact.row_count` rows and, for bars, is on the grid of the series' layout. Where a newer answer is stored
+        already, that one stays.
         """
 
     async def coverage(self, series: SeriesId, window: TimeRange) -> list[Covered]:

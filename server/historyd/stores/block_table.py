@@ -7,12 +7,16 @@ Promises: bytes that are not what was written are never decoded: CorruptPage nam
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from historyd.errors import CorruptPage
+from historyd.model.series import Kind
 from historyd.model.time_range import TimeRange
 from historyd.stores import blocks
+from historyd.stores.flat import FlatBlock, open_flat
 from historyd.stores.sqlite import SQL, primary_code, transaction
 
 if TYPE_CHECKING:
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from historyd.model.page import Layout
     from historyd.model.series import SeriesId
     from historyd.stores.blocks import BlockForm
+
+_FEW: Final = 4
+"""Rows up to this part of a block are read one by one; more are read with the whole block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,44 @@ class BlockTable:
             raise self._corrupt(series, block) from cause
         return batch
 
+    def load_between(self, series: KnownSeries, block: Block, start: int, end: int) -> pa.RecordBatch:
+        """The block's rows in `[start, end)`; few rows of a block verified before cost little. Raises CorruptPage."""
+        with self._flat(series, block) as flat:
+            if flat is not None:
+                first = flat.before(start)
+                count = flat.before(end) - first
+                if count * _FEW <= block.row_count:
+                    return flat.batch(first, count)
+        return blocks.cut(self.load(series, block), start, end)
+
+    def tail(self, series: KnownSeries, block: Block, count: int, end: int) -> tuple[int, int]:
+        """When the last `count` of the block's rows before `end` begin, and how many before them share that instant.
+
+        The block has that many. Raises CorruptPage.
+        """
+        with self._flat(series, block) as flat:
+            if flat is not None:  # bars: one row an instant
+                return flat.time(flat.before(end) - count), 0
+        times = blocks.times(self.load(series, block))
+        first = bisect_left(times, end) - count
+        return times[first], first - bisect_left(times, times[first])
+
+    def count_before(self, series: KnownSeries, block: Block, end: int) -> int:
+        """How many of the block's rows are earlier than `end`. Raises CorruptPage."""
+        with self._flat(series, block) as flat:
+            if flat is not None:
+                return flat.before(end)
+        return blocks.before(self.load(series, block), end)
+
+    @contextmanager
+    def _flat(self, series: KnownSeries, block: Block) -> Iterator[FlatBlock | None]:
+        """The block, opened for single rows; None if its bytes were not verified yet or it does not lie flat."""
+        if series.id.kind is not Kind.OHLCV or (block.number, block.checksum) not in self._verified:
+            yield None
+            return
+        with self._con.blobopen("block", "content", block.number, readonly=True) as blob:
+            yield open_flat(blob, block.row_count)
+
     def _content(self, block: Block) -> bytes:
         """The bytes of a block. Raises ValueError if they are not those that were written."""
         # Unlike a column of a SELECT, this reads straight into the bytes and lets other threads run meanwhile.
@@ -104,8 +149,7 @@ class BlockTable:
             if window.start <= block.first_ts and block.last_ts < window.end:
                 total += block.row_count
             else:
-                batch = self.load(series, block)
-                total += blocks.before(batch, window.end) - blocks.before(batch, window.start)
+                total += self.count_before(series, block, window.end) - self.count_before(series, block, window.start)
         return total
 
     def put(self, series: KnownSeries, batch: pa.RecordBatch, form: BlockForm) -> None:

@@ -48,7 +48,7 @@ def decode(content: bytes, kind: Kind) -> pa.RecordBatch:
     """The batch of a message, however its buffers are compressed. Raises ValueError if it is none."""
     try:
         return pa.ipc.read_record_batch(pa.py_buffer(content), SCHEMAS[kind])
-    except (pa.ArrowException, OSError) as cause:
+    except (pa.ArrowException, OSError, EOFError) as cause:
         raise ValueError("not a record batch") from cause
 
 

@@ -11,7 +11,7 @@ refused. Never does: hold a snapshot or a connection between two steps of a read
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,12 +22,13 @@ from historyd.model.series import Kind, SeriesId
 from historyd.model.time_range import TimeRange, between
 from historyd.stores.base import StoredSeries
 from historyd.stores.block_table import BlockTable, KnownSeries
-from historyd.stores.blocks import BlockForm
+from historyd.stores.blocks import BlockForm, times
 from historyd.stores.lane import Lane
 from historyd.stores.ledger import Ledger, all_series, covered_spans
 from historyd.stores.spans import UNCOUNTED, clipped
 from historyd.stores.sqlite import SQL, LogBound, check, connect, give_back, prepare, sole_writer
 from historyd.stores.steps import Step, last_step, read_step, resumed
+from historyd.stores.tails import MOST_ROWS, Tail, Tails
 
 if TYPE_CHECKING:
     import sqlite3
@@ -81,7 +82,8 @@ async def open_embedded(
     readers = Lane("store-read", _READERS, partial(connect, path, readonly=True))
     writer = Lane("store-write", 1, partial(connect, path, readonly=False))
     with nullcontext() if readonly else sole_writer(path):
-        try:
+        # The writer is closed last: whoever closes last folds the log into the file, and readers may not.
+        async with writer, readers:
             writing = None
             if not readonly:
                 await asyncio.to_thread(prepare, path)
@@ -89,9 +91,6 @@ async def open_embedded(
                 writing = Writing(writer, ledger, LogBound(path))
             uuid = await readers.run(partial(_identify, path))
             yield EmbeddedStore(path, uuid, readers, writing, form, verified)
-        finally:
-            await writer.close()
-            await readers.close()
 
 
 class EmbeddedStore:
@@ -112,6 +111,7 @@ class EmbeddedStore:
         self._writing = writing
         self._most_rows = {kind: int(rows * _ROOM) for kind, rows in form.full_rows.items()}
         self._verified = verified
+        self._tails = Tails()
 
     @property
     def uuid(self) -> str:
@@ -137,8 +137,11 @@ class EmbeddedStore:
         Once begun it is carried through even if the caller is cancelled. Raises StoreUnavailable; CorruptPage if
         it has to cut a damaged block; ValueError if the series was not opened or the rows are not the fact's.
         """
-        if rows.num_rows != fact.row_count:
-            raise ValueError(f"a fact of {fact.row_count} rows came with {rows.num_rows}")
+        stamps = times(rows)
+        if len(stamps) != fact.row_count:
+            raise ValueError(f"a fact of {fact.row_count} rows came with {len(stamps)}")
+        if len(stamps) and not (stamps[0] in fact.range and stamps[-1] in fact.range):
+            raise ValueError(f"rows lie outside of their fact's range {fact.range}")
         writing = self._may_write()
 
         def work(con: sqlite3.Connection) -> None:
@@ -169,10 +172,23 @@ class EmbeddedStore:
         """Rows of the window in key order, only those after `after`; at most two steps are in memory."""
         return self._stream(series, lambda table, known: self._first(table, known, window, after))
 
-    def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
-        """The last `count` rows before `before`, in ascending key order; at most two steps are in memory."""
+    async def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
+        """The last `count` rows before `before`, in ascending key order; at most two steps are in memory.
+
+        From memory if nothing was written to the series since the same was asked.
+        """
+        tail = self._tail_before(series, before)
+        kept = None if tail is None else self._tails.get(tail, count)
+        if kept is not None:
+            yield kept
+            return
         most_rows = self._most_rows[series.kind]
-        return self._stream(series, lambda table, known: last_step(table, known, count, before, most_rows))
+        steps = self._stream(series, lambda table, known: last_step(table, known, count, before, most_rows))
+        async with aclosing(steps) as batches:
+            async for batch in batches:
+                yield batch
+                if tail is not None and batch.num_rows == count <= MOST_ROWS:
+                    self._tails.keep(tail, batch)
 
     async def quarantined_count(self, series: SeriesId, window: TimeRange) -> int:
         """How many rows of the window were set aside."""
@@ -210,6 +226,17 @@ class EmbeddedStore:
     async def usage(self) -> Usage:
         """What the store takes on the disk."""
         return await self._readers.run(partial(_usage, self._path))
+
+    def _tail_before(self, series: SeriesId, instant: int) -> Tail | None:
+        """The tail of a series as of now, if it is known to have no row at or after the instant."""
+        if self._writing is None:
+            return None
+        ledger = self._writing.ledger
+        known = ledger.known.get(series)
+        spans = ledger.spans.get(known.number) if known is not None else None
+        if known is None or not spans or spans[-1].range.end > instant:
+            return None
+        return Tail(known.number, ledger.versions.get(known.number, 0))
 
     def _may_write(self) -> Writing:
         if self._writing is None:

@@ -62,9 +62,6 @@ SELECT value FROM meta WHERE name = 'uuid'
 -- name: all_series
 SELECT id, name, page_bars, anchor FROM series
 
--- name: one_series
-SELECT id, name, page_bars, anchor FROM series WHERE name = :name
-
 -- name: put_series
 INSERT INTO series (name, exchange, page_bars, anchor) VALUES (:name, :exchange, :page_bars, :anchor)
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from historyd.errors import StoreUnavailable
 from historyd.stores.sqlite import unavailable
@@ -19,12 +19,16 @@ from historyd.stores.sqlite import unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+    from types import TracebackType
 
 T = TypeVar("T")
 
 
 class Lane:
-    """`width` threads, each with a connection of its own, made by `connect` when it is first needed."""
+    """`width` threads, each with a connection of its own, made by `connect` when it is first needed.
+
+    An async context manager: leaving it waits for what is under way and drops what is queued.
+    """
 
     def __init__(self, name: str, width: int, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
@@ -54,12 +58,20 @@ class Lane:
                 await _settled(waiter)
             raise
 
-    async def close(self) -> None:
-        """Waits for what is under way, drops what is queued, closes the connections."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._threads.shutdown)
-        for con in self._connections:
-            con.close()
+        try:
+            await asyncio.to_thread(self._threads.shutdown)
+        finally:
+            # At once, unless the wait was cancelled: then for what is under way, a few milliseconds.
+            self._threads.shutdown()
+            for con in self._connections:
+                con.close()
 
     def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from historyd.coverage import Covered, Fact, merge, subtract
+from historyd.coverage import Covered, Fact, subtract
 from historyd.errors import CorruptPage, OriginMismatch
 from historyd.model.page import Layout
 from historyd.model.series import SeriesId
@@ -22,7 +22,7 @@ from historyd.model.time_range import LATEST, TimeRange
 from historyd.model.venue import Origin
 from historyd.stores import blocks
 from historyd.stores.block_table import BlockTable, KnownSeries
-from historyd.stores.spans import added
+from historyd.stores.spans import added, folded
 from historyd.stores.sqlite import SQL, transaction
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Ledger:
         known: the series of the file.
         spans: covered spans by series number, of the series asked for so far.
         quarantined: how many rows are set aside, by series number; no entry if none.
+        versions: how often a series was changed since the store was opened, by series number; no entry if never.
     """
 
     def __init__(self, con: sqlite3.Connection, verified: set[tuple[int, int]], form: BlockForm) -> None:
@@ -54,6 +55,7 @@ class Ledger:
         self._blocks = BlockTable(con, verified)
         self.known = all_series(con)
         self.spans: dict[int, Sequence[Covered]] = {}
+        self.versions: dict[int, int] = {}
         self.quarantined: dict[int, int] = dict(con.execute(SQL["quarantined_per_series"]).fetchall())
 
     def open_series(self, series: SeriesId, origin: Origin, layout: Layout) -> KnownSeries:
@@ -111,6 +113,7 @@ class Ledger:
 
     def _publish(self, series: KnownSeries, appended: Fact | None) -> None:
         """Brings the spans up to date with the transaction just committed; None: they have to be read again."""
+        self.versions[series.number] = self.versions.get(series.number, 0) + 1
         if appended is None:
             self.spans.pop(series.number, None)
         elif series.number in self.spans:
@@ -185,7 +188,7 @@ class Ledger:
                 self._join(series, run)
 
     def _run(self, series: KnownSeries, part: TimeRange, limit: int) -> list[Block]:
-        """Blocks of fewer than `limit` rows side by side, in the part and about `limit` rows to both sides of it."""
+        """Blocks of fewer than `limit` rows side by side, in the part and some to both sides of it."""
         left = _small(self._blocks.before(series, part.end), limit)
         return [*reversed(left), *_small(self._blocks.since(series, part.end), limit)]
 
@@ -226,15 +229,17 @@ def all_series(con: sqlite3.Connection) -> dict[SeriesId, KnownSeries]:
 
 def covered_spans(con: sqlite3.Connection, series: KnownSeries) -> list[Covered]:
     """The maximal covered spans of a series; costs as much as it has facts."""
-    rows = con.execute(SQL["all_facts"], {"series": series.number})
-    return merge(Fact(TimeRange(since, until), asked_at, row_count) for since, until, asked_at, row_count in rows)
+    return folded(con.execute(SQL["all_facts"], {"series": series.number}))
 
 
 def _small(found: Iterator[Block], limit: int) -> list[Block]:
-    """The first blocks that have fewer than `limit` rows each, until they have that many together."""
+    """The first blocks that have fewer than `limit` rows each, until they have twice as many together.
+
+    Side by side in covered time there are never so many: they are joined before. Only gaps keep more apart.
+    """
     run: list[Block] = []
     for block in found:
-        if block.row_count >= limit or _row_count(run) >= limit:
+        if block.row_count >= limit or _row_count(run) >= 2 * limit:
             break
         run.append(block)
     return run

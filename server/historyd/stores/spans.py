@@ -11,17 +11,39 @@ from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from historyd.coverage import Covered, append
+from historyd.coverage import Covered, Fact, append
+from historyd.model.time_range import TimeRange
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from historyd.coverage import Fact
-    from historyd.model.time_range import TimeRange
     from historyd.model.timeframe import Grid
 
 UNCOUNTED = -1
 """Stands for the row count of a part that has to be counted."""
+
+
+def folded(facts: Iterable[tuple[int, int, int, int]]) -> list[Covered]:
+    """`coverage.merge` of (since, until, asked_at, row_count), for any number of facts in little time.
+
+    Touching facts with rows always merge, and there are most of these: no object is made for each.
+    """
+    spans: list[Covered] = []
+    start = end = oldest = total = 0
+    for since, until, asked_at, row_count in facts:
+        if total and row_count and since == end:
+            end, total = until, total + row_count
+            oldest = min(oldest, asked_at)
+            continue
+        if total:
+            append(spans, Covered(TimeRange(start, end), total, oldest))
+        start, end, oldest, total = since, until, asked_at, row_count
+        if not row_count:
+            recheck_after = Fact(TimeRange(since, until), asked_at, 0).recheck_after
+            append(spans, Covered(TimeRange(since, until), 0, asked_at, recheck_after))
+    if total:
+        append(spans, Covered(TimeRange(start, end), total, oldest))
+    return spans
 
 
 def added(spans: Sequence[Covered], fact: Fact) -> list[Covered]:

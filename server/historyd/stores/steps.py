@@ -7,6 +7,7 @@ Between two steps rows may be replaced by a newer answer: each step is true of i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from historyd.errors import CorruptPage
@@ -44,15 +45,13 @@ def last_step(table: BlockTable, series: KnownSeries, count: int, end: int, most
 
 
 def _start_of_last(table: BlockTable, series: KnownSeries, count: int, end: int) -> tuple[int, int]:
-    """Where the last `count` rows before `end` begin: the first instant of a block, and the rows to skip in it."""
-    start, found = end, 0
+    """When the last `count` rows before `end` begin, and the rows of that instant to skip."""
+    start, wanted = end, count
     for block in table.before(series, end):
-        rows = block.row_count
-        if block.last_ts >= end:
-            rows = blocks.before(table.load(series, block), end)
-        start, found = block.first_ts, found + rows
-        if found >= count:
-            return start, found - count
+        rows = block.row_count if block.last_ts < end else table.count_before(series, block, end)
+        if rows >= wanted:
+            return table.tail(series, block, wanted, end)
+        start, wanted = block.first_ts, wanted - rows
     return start, 0
 
 
@@ -66,14 +65,14 @@ def _gather(table: BlockTable, series: KnownSeries, window: TimeRange, most_rows
             rest = between(block.first_ts, window.end)
             break
         try:
-            batch = table.load(series, block)
+            inside = window.start <= block.first_ts and block.last_ts < window.end
+            load = table.load if inside else partial(table.load_between, start=window.start, end=window.end)
+            batch = load(series, block)
         except CorruptPage:
             if not batches:
                 raise
             rest = between(block.first_ts, window.end)
             break
-        if block.first_ts < window.start or block.last_ts >= window.end:
-            batch = blocks.cut(batch, window.start, window.end)
         if batch.num_rows:
             batches.append(batch)
             rows += batch.num_rows

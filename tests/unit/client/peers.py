@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import markethistory
 import markethistory.aio
 from markethistory import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 IMPATIENT = RetryPolicy(attempts=4, backoff_s=0.0)
 
@@ -55,7 +58,7 @@ def cutting_relay(target: str, allowances: list[int]) -> Iterator[str]:
                 except OSError:
                     return
                 allowance = allowances[number] if number < len(allowances) else None
-                _start(threads, lambda c=client, a=allowance: _relay(c, target, a))
+                _start(threads, partial(_relay, client, target, allowance))
 
         _start(threads, serve)
         host, port = listener.getsockname()

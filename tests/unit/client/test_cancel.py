@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import TYPE_CHECKING
 
 import grpc
+import pytest
+
 import markethistory
 import markethistory.aio
-import pytest
 from markethistory.v1 import history_service_pb2 as pb
-
 from tests.fake_history import MINUTE, SERIES, START, FakeHistory, bars, frames, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Endless:
     """A read that never ends by itself; notes how many messages were made and when it was left."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.made = 0
         self.left = threading.Event()
         self.started = threading.Event()
 
-    def __call__(self, request):
+    def __call__(self, request: pb.ReadRangeRequest) -> Iterator[pb.ReadRangeResponse]:
         first = START
         try:
             while True:
@@ -36,7 +40,7 @@ class Endless:
             self.left.set()
 
 
-def test_closing_a_sync_stream_cancels_the_call():
+def test_closing_a_sync_stream_cancels_the_call() -> None:
     endless = Endless()
     with serving(FakeHistory({"ReadRange": endless})) as target, markethistory.connect(target) as history:
         with history.read_batches(SERIES, START) as stream:
@@ -47,7 +51,7 @@ def test_closing_a_sync_stream_cancels_the_call():
             _ = stream.summary
 
 
-async def test_closing_an_aio_stream_cancels_the_call():
+async def test_closing_an_aio_stream_cancels_the_call() -> None:
     endless = Endless()
     with serving(FakeHistory({"ReadRange": endless})) as target:
         async with markethistory.aio.connect(target) as history, history.read_batches(SERIES, START) as stream:
@@ -55,7 +59,7 @@ async def test_closing_an_aio_stream_cancels_the_call():
         assert await asyncio.to_thread(endless.left.wait, 10)
 
 
-async def test_cancelling_a_task_cancels_its_read_and_no_other():
+async def test_cancelling_a_task_cancels_its_read_and_no_other() -> None:
     endless = Endless()
     with serving(FakeHistory({"ReadRange": endless})) as target:
         async with markethistory.aio.connect(target) as history:
@@ -67,25 +71,28 @@ async def test_cancelling_a_task_cancels_its_read_and_no_other():
             assert await asyncio.to_thread(endless.left.wait, 10)
 
 
-def test_a_reader_that_stalls_stops_the_server():
+def test_a_reader_that_stalls_stops_the_server() -> None:
     """Flow control holds the server after a few messages: nothing is read ahead without bound."""
     endless = Endless()
-    with serving(FakeHistory({"ReadRange": endless})) as target, markethistory.connect(target) as history:
-        with history.read_batches(SERIES, START) as stream:
-            next(stream)
-            made = -1
-            while made != endless.made:  # until it stands still
-                made = endless.made
-                endless.left.wait(0.5)
-            assert made < 100
+    with (
+        serving(FakeHistory({"ReadRange": endless})) as target,
+        markethistory.connect(target) as history,
+        history.read_batches(SERIES, START) as stream,
+    ):
+        next(stream)
+        made = -1
+        while made != endless.made:  # until it stands still
+            made = endless.made
+            endless.left.wait(0.5)
+        assert made < 100
 
 
-def test_a_connect_outside_of_an_event_loop_is_refused():
+def test_a_connect_outside_of_an_event_loop_is_refused() -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         markethistory.aio.connect()
 
 
-def test_a_closed_client_says_so():
+def test_a_closed_client_says_so() -> None:
     with markethistory.connect("127.0.0.1:1") as history:
         pass
     with pytest.raises((ValueError, grpc.RpcError)):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
+
 from markethistory.errors import ServerError
 from markethistory.reader import BatchDecoder, split_envelope
 from markethistory.v1 import history_service_pb2 as pb
-
 from tests.fake_history import BARS, EOS, START, bars, frames, key_of, window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REQUEST = pb.ReadRangeRequest(series="s", range=window(START, START.replace(year=2025)))
 
@@ -23,7 +28,9 @@ REQUEST = pb.ReadRangeRequest(series="s", range=window(START, START.replace(year
     first=st.booleans(),
     unknown=st.binary(max_size=10),
 )
-def test_the_walked_envelope_equals_the_generated_parser(arrow, rows, seconds, first, unknown):
+def test_the_walked_envelope_equals_the_generated_parser(
+    arrow: bytes, rows: int, seconds: int, first: bool, unknown: bytes
+) -> None:
     message = pb.ReadRangeResponse(row_count=rows, arrow_ipc=arrow)
     message.last_key.ts.seconds = seconds
     # Fields of a later contract, of all wire types, before and behind.
@@ -38,7 +45,7 @@ def test_the_walked_envelope_equals_the_generated_parser(arrow, rows, seconds, f
 
 
 @given(cut=st.integers(1, 200))
-def test_a_cut_envelope_raises_and_never_yields_short_data(cut):
+def test_a_cut_envelope_raises_and_never_yields_short_data(cut: int) -> None:
     data = frames(bars(3), REQUEST)[0].SerializeToString()
     with pytest.raises((DecodeError, IndexError)):
         split_envelope(data[:-cut])
@@ -46,12 +53,11 @@ def test_a_cut_envelope_raises_and_never_yields_short_data(cut):
 
 @pytest.mark.parametrize("parts", [1, 2, 7])
 @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
-def test_rows_come_out_as_they_went_in(parts, compression):
+def test_rows_come_out_as_they_went_in(parts: int, compression: str | None) -> None:
     """However many IPC messages a chunk holds, and whether or not they are compressed."""
     rows = bars(21)
     options = pa.ipc.IpcWriteOptions(compression=compression)
-    pieces = [rows.slice(i, 21 // parts)
-              for i in range(0, 21, 21 // parts)]
+    pieces = [rows.slice(i, 21 // parts) for i in range(0, 21, 21 // parts)]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, BARS, options=options) as writer:
         for piece in pieces:
@@ -61,13 +67,13 @@ def test_rows_come_out_as_they_went_in(parts, compression):
     assert pa.Table.from_batches(batches) == pa.Table.from_batches([rows])
 
 
-def test_the_schema_is_kept_between_messages():
+def test_the_schema_is_kept_between_messages() -> None:
     rows, decoder = bars(250), BatchDecoder()
     found = [batch for message in frames(rows, REQUEST) for batch in decoder.decode(message.SerializeToString())[1]]
     assert pa.Table.from_batches(found, decoder.schema) == pa.Table.from_batches([rows])
 
 
-def test_columns_point_into_the_message():
+def test_columns_point_into_the_message() -> None:
     """No copy is made: the values lie inside the bytes that gRPC delivered."""
     data = frames(bars(100), REQUEST)[0].SerializeToString()
     whole = pa.py_buffer(data)
@@ -76,7 +82,7 @@ def test_columns_point_into_the_message():
     assert whole.address <= address < whole.address + whole.size
 
 
-def test_nulls_survive():
+def test_nulls_survive() -> None:
     rows = pa.record_batch([*bars(3).columns[:5], pa.array([1.0, None, 3.0])], schema=BARS)
     _, [batch] = BatchDecoder().decode(frames(rows, REQUEST)[0].SerializeToString())
     assert batch.column("volume").to_pylist() == [1.0, None, 3.0]
@@ -94,7 +100,7 @@ def test_nulls_survive():
     ],
     ids=["another count", "cut data", "cut head", "no schema", "rows behind the end"],
 )  # fmt: skip
-def test_data_that_does_not_fit_raises(change, what):
+def test_data_that_does_not_fit_raises(change: Callable[[pb.ReadRangeResponse], object], what: str) -> None:
     message = frames(bars(100), REQUEST)[0]
     change(message)
     with pytest.raises(ServerError, match=what):

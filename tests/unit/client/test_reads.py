@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pyarrow as pa
 import pytest
+
+import markethistory
+import markethistory.aio
 from markethistory import (
     DataLoss,
     Incomplete,
     IncompleteHistoryWarning,
     IncompleteStream,
     NotFound,
-    RateLimited,
     ServerError,
     Unavailable,
 )
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.v1.coverage_pb2 import COVERAGE_STATE_MISSING, COVERAGE_STATE_UNREACHABLE, CoverageSpan
-
 from tests.fake_history import (
     BARS,
     MINUTE,
@@ -33,10 +36,12 @@ from tests.fake_history import (
     error_info,
     frames,
     serving,
-    stamp,
     window,
 )
-from tests.unit.client.peers import aio_face, cutting_relay, sync_face
+from tests.unit.client.peers import Face, aio_face, cutting_relay, sync_face
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = bars(1000)
 END = START + 1000 * MINUTE
@@ -44,12 +49,12 @@ BROKEN = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode
 faces = pytest.mark.parametrize("call", [sync_face, aio_face], ids=["sync", "aio"])
 
 
-def history(*cuts, rows=ROWS, **how):
+def history(*cuts: tuple[int, Break | None], rows: pa.RecordBatch = ROWS, **how: Any) -> FakeHistory:
     """A server whose n-th read ends as `cuts[n]` = (messages sent, Break or None) says; later ones are whole."""
     left = list(cuts)
 
-    def read(request):
-        messages = frames(rows, request, **how)
+    def read(request: pb.ReadRangeRequest) -> list[Any]:
+        messages: list[Any] = frames(rows, request, **how)
         if not left:
             return messages
         count, end = left.pop(0)
@@ -59,7 +64,7 @@ def history(*cuts, rows=ROWS, **how):
 
 
 @faces
-def test_a_read_returns_all_rows_and_asks_once(call):
+def test_a_read_returns_all_rows_and_asks_once(call: Face) -> None:
     fake = history()
     with serving(fake) as target:
         table = call(target, "read", SERIES, START, END)
@@ -70,7 +75,7 @@ def test_a_read_returns_all_rows_and_asks_once(call):
 
 
 @faces
-def test_the_summary_rides_in_the_schema_metadata(call):
+def test_the_summary_rides_in_the_schema_metadata(call: Face) -> None:
     with serving(history()) as target:
         table = call(target, "read", SERIES, START, END)
     summary = json.loads(table.schema.metadata[b"markethistory"])
@@ -87,7 +92,7 @@ def test_the_summary_rides_in_the_schema_metadata(call):
 
 
 @faces
-def test_all_options_reach_the_server(call):
+def test_all_options_reach_the_server(call: Face) -> None:
     fake = history()
     with serving(fake) as target:
         table = call(
@@ -107,7 +112,7 @@ def test_all_options_reach_the_server(call):
 
 
 @faces
-def test_an_absent_end_is_left_to_the_server(call):
+def test_an_absent_end_is_left_to_the_server(call: Face) -> None:
     fake = FakeHistory({"ReadRange": lambda _: frames(ROWS, pb.ReadRangeRequest(range=window(START, END)))})
     with serving(fake) as target:
         call(target, "read", SERIES, START)
@@ -115,7 +120,7 @@ def test_an_absent_end_is_left_to_the_server(call):
 
 
 @faces
-def test_no_rows_make_an_empty_table_with_the_schema(call):
+def test_no_rows_make_an_empty_table_with_the_schema(call: Face) -> None:
     with serving(history(rows=ROWS.slice(0, 0))) as target:
         table = call(target, "read", SERIES, START, END)
     assert table.num_rows == 0
@@ -123,7 +128,7 @@ def test_no_rows_make_an_empty_table_with_the_schema(call):
 
 
 @faces
-def test_batches_come_in_order_with_the_summary_at_the_end(call):
+def test_batches_come_in_order_with_the_summary_at_the_end(call: Face) -> None:
     with serving(history(chunk=90, batches_per_message=3)) as target:
         batches, summary = call(target, "read_batches", SERIES, START, END)
     assert pa.Table.from_batches(batches) == pa.Table.from_batches([ROWS])
@@ -132,7 +137,7 @@ def test_batches_come_in_order_with_the_summary_at_the_end(call):
 
 @faces
 @pytest.mark.parametrize("code", BROKEN, ids=[code.name for code in BROKEN])
-def test_a_broken_stream_is_resumed_after_the_last_row(call, code):
+def test_a_broken_stream_is_resumed_after_the_last_row(call: Face, code: grpc.StatusCode) -> None:
     """No row is doubled, none is lost, the range stays as it was resolved, and counts add up."""
     fake = history((3, Break(code)), (0, Break(code)), (5, Break(code)), (1, Break(code)))
     with serving(fake) as target:
@@ -145,14 +150,14 @@ def test_a_broken_stream_is_resumed_after_the_last_row(call, code):
 
 
 @faces
-def test_a_stream_that_ends_well_without_its_summary_is_resumed(call):
+def test_a_stream_that_ends_well_without_its_summary_is_resumed(call: Face) -> None:
     with serving(history((4, None))) as target:
         table = call(target, "read", SERIES, START, END)
     assert table.equals(pa.Table.from_batches([ROWS]))
 
 
 @faces
-def test_a_stream_that_never_brings_its_summary_raises(call):
+def test_a_stream_that_never_brings_its_summary_raises(call: Face) -> None:
     """All rows came; nobody knows that, so none are returned."""
     fake = history((9, None), *[(0, None)] * 50)
     with serving(fake) as target, pytest.raises(IncompleteStream, match="after 900 rows without its summary"):
@@ -161,9 +166,9 @@ def test_a_stream_that_never_brings_its_summary_raises(call):
 
 
 @faces
-def test_a_break_between_the_last_row_and_the_summary_loses_nothing(call):
-    def read(request):
-        messages = frames(ROWS, request)
+def test_a_break_between_the_last_row_and_the_summary_loses_nothing(call: Face) -> None:
+    def read(request: pb.ReadRangeRequest) -> list[Any]:
+        messages: list[Any] = frames(ROWS, request)
         if request.HasField("resume_after"):
             return messages
         messages[-1].ClearField("summary")
@@ -177,53 +182,81 @@ def test_a_break_between_the_last_row_and_the_summary_loses_nothing(call):
 
 
 @faces
-def test_an_error_after_the_summary_changes_nothing(call):
-    with serving(history((10, Break(grpc.StatusCode.UNAVAILABLE)))) as target:
+def test_an_error_after_the_summary_changes_nothing(call: Face) -> None:
+    """All is there, so that not even an error that is final matters."""
+    with serving(history((10, Break(grpc.StatusCode.INTERNAL, info=error_info("INTERNAL"))))) as target:
         table = call(target, "read", SERIES, START, END)
-    assert table.num_rows == 1000
+    assert table.equals(pa.Table.from_batches([ROWS]))
 
 
 @faces
-def test_a_moving_end_does_not_move_when_the_stream_is_resumed(call):
+def test_a_moving_end_does_not_move_when_the_stream_is_resumed(call: Face) -> None:
     """The server resolved `now` once; the resumed call asks for that very instant."""
+    whole = frames(ROWS, pb.ReadRangeRequest(range=window(START, END)))
 
-    def read(request):
-        now = END if not request.range.HasField("end") else request.range.end.ToDatetime(UTC)
-        request.range.end.CopyFrom(stamp(now))
-        messages = frames(bars(int((now - START) / MINUTE)), request)
-        return messages if request.HasField("resume_after") else [messages[0], Break(grpc.StatusCode.UNAVAILABLE)]
+    def read(request: pb.ReadRangeRequest) -> list[Any]:
+        resumed = request.HasField("resume_after")
+        return frames(ROWS, request) if resumed else [whole[0], Break(grpc.StatusCode.UNAVAILABLE)]
 
     fake = FakeHistory({"ReadRange": read})
     with serving(fake) as target:
         call(target, "read", SERIES, START)
-    assert [request.range.end.ToDatetime(UTC) for request in fake.requests] == [END, END]
+    assert [request.range.HasField("end") for request in fake.requests] == [False, True]
+    assert fake.requests[1].range == window(START, END)
 
 
 @faces
-def test_the_last_rows_are_resumed_as_a_range(call):
-    fake = history((1, Break(grpc.StatusCode.UNAVAILABLE)))
+def test_a_few_last_rows_are_read(call: Face) -> None:
+    fake = history()
     with serving(fake) as target:
+        table = call(target, "last", SERIES, 250, end=END, columns=["close"])
+    assert table.equals(pa.Table.from_batches([ROWS.slice(750)]).select(["ts", "close"]))
+    assert [request.last for request in fake.requests] == [250]
+
+
+@faces
+@pytest.mark.parametrize("messages", [0, 1], ids=["before the rows", "behind the rows"])
+def test_a_few_last_rows_are_asked_for_again_if_the_call_breaks(call: Face, messages: int) -> None:
+    with serving(history((messages, Break(grpc.StatusCode.UNAVAILABLE)))) as target:
         table = call(target, "last", SERIES, 250)
     assert table.equals(pa.Table.from_batches([ROWS.slice(750)]))
-    assert [request.last for request in fake.requests] == [250, 0]
+
+
+@faces
+def test_many_last_rows_are_resumed_as_a_range(call: Face) -> None:
+    rows = bars(3000)
+    fake = history((2, Break(grpc.StatusCode.UNAVAILABLE)), rows=rows, chunk=500)
+    with serving(fake) as target:
+        table = call(target, "last", SERIES, 2500)
+    assert table.equals(pa.Table.from_batches([rows.slice(500)]))
+    assert [request.last for request in fake.requests] == [2500, 0]
+
+
+@faces
+def test_a_few_last_rows_are_asked_for_again_if_the_answer_is_lost(call: Face) -> None:
+    fake = history((0, Break(grpc.StatusCode.UNAVAILABLE)), rows=ROWS.slice(950))
+    with serving(fake) as target:
+        table = call(target, "last", SERIES, 50)
+    assert table.equals(pa.Table.from_batches([ROWS.slice(950)]))
+    assert [request.last for request in fake.requests] == [50, 50]
 
 
 @faces
 @pytest.mark.parametrize("count", [0, -1, 10_000_001])
-def test_a_senseless_number_of_last_rows_is_refused_before_anything_is_sent(call, count):
+def test_a_senseless_number_of_last_rows_is_refused_before_anything_is_sent(call: Face, count: int) -> None:
     with pytest.raises(ValueError, match="count: must be from 1 to 10,000,000"):
         call("127.0.0.1:1", "last", SERIES, count)
 
 
 @faces
-def test_progress_renews_the_patience(call):
+def test_progress_renews_the_patience(call: Face) -> None:
     """Ten breaks in a row are fine if each call brings rows; IMPATIENT allows four without."""
     with serving(history(*[(1, Break(grpc.StatusCode.UNAVAILABLE))] * 9)) as target:
         assert call(target, "read", SERIES, START, END).num_rows == 1000
 
 
 @faces
-def test_a_connection_that_is_cut_anywhere_is_resumed(call):
+def test_a_connection_that_is_cut_anywhere_is_resumed(call: Face) -> None:
     """A real TCP reset in the middle of the data, three times."""
     rows = bars(20_000)
     with serving(history(rows=rows, chunk=1000)) as target, cutting_relay(target, [100_000, 50_000, 300_000]) as relay:
@@ -232,7 +265,7 @@ def test_a_connection_that_is_cut_anywhere_is_resumed(call):
 
 
 @faces
-def test_an_error_that_the_server_says_is_final_is_not_asked_again(call):
+def test_an_error_that_the_server_says_is_final_is_not_asked_again(call: Face) -> None:
     info = error_info("UNKNOWN_SYMBOL", symbol="BTCUSDT", nearest="BTC/USDT,BTC/USDT:USDT")
     fake = history((0, Break(grpc.StatusCode.NOT_FOUND, "no such symbol", info)))
     with serving(fake) as target, pytest.raises(NotFound, match="no such symbol") as caught:
@@ -243,7 +276,7 @@ def test_an_error_that_the_server_says_is_final_is_not_asked_again(call):
 
 
 @faces
-def test_damage_in_the_middle_is_raised_as_data_loss_at_once(call):
+def test_damage_in_the_middle_is_raised_as_data_loss_at_once(call: Face) -> None:
     fake = history((2, Break(grpc.StatusCode.DATA_LOSS, "damaged", error_info("CORRUPT_PAGE", page="p"))))
     with serving(fake) as target, pytest.raises(DataLoss):
         call(target, "read", SERIES, START, END)
@@ -251,10 +284,8 @@ def test_damage_in_the_middle_is_raised_as_data_loss_at_once(call):
 
 
 @faces
-def test_a_server_that_asks_for_a_pause_is_asked_again(call):
-    away = Break(
-        grpc.StatusCode.UNAVAILABLE, "away", error_info("EXCHANGE_UNAVAILABLE"), timedelta(milliseconds=1)
-    )
+def test_a_server_that_asks_for_a_pause_is_asked_again(call: Face) -> None:
+    away = Break(grpc.StatusCode.UNAVAILABLE, "stopping", error_info("SHUTTING_DOWN"), timedelta(milliseconds=1))
     fake = history((2, away), (0, away))
     with serving(fake) as target:
         assert call(target, "read", SERIES, START, END).num_rows == 1000
@@ -262,22 +293,35 @@ def test_a_server_that_asks_for_a_pause_is_asked_again(call):
 
 
 @faces
-def test_a_pause_beyond_all_patience_is_not_waited_for(call):
-    away = Break(grpc.StatusCode.RESOURCE_EXHAUSTED, "spent", error_info("RATE_LIMITED"), timedelta(hours=1))
-    with serving(history((0, away))) as target, pytest.raises(RateLimited) as caught:
+def test_what_the_server_tried_again_itself_is_not_tried_by_the_client_too(call: Face) -> None:
+    """Else one dead exchange would be asked as often as both are patient, multiplied."""
+    away = Break(grpc.StatusCode.UNAVAILABLE, "away", error_info("EXCHANGE_UNAVAILABLE"), timedelta(milliseconds=1))
+    fake = history((2, away))
+    with serving(fake) as target, pytest.raises(Unavailable, match="away") as caught:
         call(target, "read", SERIES, START, END)
-    assert caught.value.retry_after_s == 3600
+    assert caught.value.retry_after_s == 0.001
+    assert len(fake.requests) == 1
 
 
 @faces
-def test_an_incomplete_read_warns_and_names_the_spans(call):
+def test_a_pause_beyond_all_patience_is_not_waited_for(call: Face) -> None:
+    away = Break(grpc.StatusCode.UNAVAILABLE, "full", error_info("STORE_UNAVAILABLE"), timedelta(hours=1))
+    fake = history((0, away))
+    with serving(fake) as target, pytest.raises(Unavailable, match="full") as caught:
+        call(target, "read", SERIES, START, END)
+    assert caught.value.retry_after_s == 3600
+    assert len(fake.requests) == 1
+
+
+@faces
+def test_an_incomplete_read_warns_and_names_the_spans(call: Face) -> None:
     hole = CoverageSpan(
         range=window(START, START + MINUTE), state=COVERAGE_STATE_UNREACHABLE, reason="the venue keeps 720 bars"
     )
     gaps = [CoverageSpan(range=window(START + n * MINUTE, END), state=COVERAGE_STATE_MISSING) for n in range(1, 5)]
-    with serving(history(uncovered=[hole, *gaps], complete=False)) as target:
-        with pytest.warns(IncompleteHistoryWarning) as caught:
-            table = call(target, "read", SERIES, START, END)
+    fake = history(uncovered=[hole, *gaps], complete=False)
+    with serving(fake) as target, pytest.warns(IncompleteHistoryWarning) as caught:
+        table = call(target, "read", SERIES, START, END)
     [warning] = caught
     text = str(warning.message)
     assert text.startswith(f"{SERIES}: 2024-01-01T00:00:00Z/2024-01-01T00:01:00Z is unreachable (the venue keeps 720")
@@ -285,9 +329,17 @@ def test_an_incomplete_read_warns_and_names_the_spans(call):
     assert json.loads(table.schema.metadata[b"markethistory"])["complete"] is False
 
 
-def test_the_warning_points_at_the_callers_line():
-    import markethistory
+def test_the_sync_client_reads_on_the_callers_thread() -> None:
+    """gRPC would start a thread for each call otherwise, which costs a third of a small read."""
+    with serving(history(rows=bars(100))) as target, markethistory.connect(target) as client:
+        before = {thread.name for thread in threading.enumerate()}
+        with client.read_batches(SERIES, START, END) as stream:
+            next(stream)
+            started = {thread.name for thread in threading.enumerate()} - before
+    assert all("ThreadPoolExecutor" in name for name in started), "the scripted server's own"
 
+
+def test_the_warning_points_at_the_callers_line() -> None:
     fake = history(complete=False)
     with serving(fake) as target, markethistory.connect(target) as client, warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -296,8 +348,18 @@ def test_the_warning_points_at_the_callers_line():
     assert [warning.filename for warning in seen] == [__file__, __file__]
 
 
+async def test_the_warning_of_the_aio_client_points_at_the_callers_line() -> None:
+    with serving(history(complete=False)) as target, warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        async with markethistory.aio.connect(target) as client:
+            await client.read(SERIES, START, END)
+            async for _ in client.read_batches(SERIES, START, END):
+                pass
+    assert [warning.filename for warning in seen] == [__file__, __file__]
+
+
 @faces
-def test_incompleteness_that_is_refused_raises_incomplete(call):
+def test_incompleteness_that_is_refused_raises_incomplete(call: Face) -> None:
     info = error_info("INCOMPLETE", series=SERIES, first_gap="a/b")
     fake = history((3, Break(grpc.StatusCode.FAILED_PRECONDITION, "not complete", info)))
     with serving(fake) as target, pytest.raises(Incomplete) as caught:
@@ -316,8 +378,10 @@ def test_incompleteness_that_is_refused_raises_incomplete(call):
     ],
     ids=["no range", "another sum", "a key that goes back", "a message lost"],
 )
-def test_a_stream_that_does_not_fit_together_raises(call, spoil, what):
-    def read(request):
+def test_a_stream_that_does_not_fit_together_raises(
+    call: Face, spoil: Callable[[list[pb.ReadRangeResponse]], object], what: str
+) -> None:
+    def read(request: pb.ReadRangeRequest) -> list[Any]:
         messages = frames(ROWS, request)
         spoil(messages)
         return messages
@@ -327,17 +391,21 @@ def test_a_stream_that_does_not_fit_together_raises(call, spoil, what):
 
 
 @faces
-def test_a_resumed_stream_that_begins_again_raises_instead_of_doubling(call):
-    def read(request):
-        request.ClearField("resume_after")  # a server that does not know how
-        return [*frames(ROWS, request)[:3], Break(grpc.StatusCode.UNAVAILABLE)]
+@pytest.mark.parametrize("chunk", [100, 1000], ids=["its last row is behind", "its first row is behind"])
+def test_a_resumed_stream_that_begins_again_raises_instead_of_doubling(call: Face, chunk: int) -> None:
+    """A server that does not know `resume_after` sends all rows once more."""
+
+    def read(request: pb.ReadRangeRequest) -> list[Any]:
+        if not request.HasField("resume_after"):
+            return [*frames(ROWS, request)[:3], Break(grpc.StatusCode.UNAVAILABLE)]
+        return frames(ROWS, pb.ReadRangeRequest(range=request.range), chunk=chunk)
 
     with serving(FakeHistory({"ReadRange": read})) as target, pytest.raises(ServerError, match="do not follow"):
         call(target, "read", SERIES, START, END)
 
 
 @faces
-def test_a_server_that_is_not_there_is_unavailable_soon(call):
+def test_a_server_that_is_not_there_is_unavailable_soon(call: Face) -> None:
     with pytest.raises(Unavailable) as caught:
         call("127.0.0.1:1", "read", SERIES, START, END)
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
@@ -357,6 +425,8 @@ def test_a_server_that_is_not_there_is_unavailable_soon(call):
     ],
     ids=["misspelt", "string columns", "no such compression", "end before start", "end is start", "naive"],
 )
-def test_arguments_that_cannot_be_right_are_refused_before_anything_is_sent(call, kwargs, error):
+def test_arguments_that_cannot_be_right_are_refused_before_anything_is_sent(
+    call: Face, kwargs: dict[str, Any], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         call("127.0.0.1:1", "read", SERIES, START, **kwargs)

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from markethistory.cli.asking import show_coverage, show_markets, show_series
+from markethistory.cli.ensuring import Ensuring
+from markethistory.cli.reading import ReadChoice, Reading
 from markethistory.cli.running import EXIT_CODES, faults_told
 from markethistory.cli.targets import check_output
 
@@ -25,7 +28,8 @@ _WHEN = "an ISO 8601 time with offset or Z, a date (midnight UTC), or a span suc
 
 SeriesIds = Annotated[list[str], typer.Argument(metavar="SERIES...", help="Such as ohlcv:binance:BTC/USDT:1m.")]
 Server = Annotated[str, typer.Option(envvar="MARKETHISTORY_SERVER", metavar="HOST:PORT", help="The server.")]
-Start = Annotated[str | None, typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}.")]
+_START = typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}.")
+Start = Annotated[str | None, _START]
 End = Annotated[str | None, typer.Option("--end", "-e", metavar="WHEN", help="First instant after; default now.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Series at once.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: one JSON document a line, no colour.")]
@@ -46,16 +50,14 @@ def coverage(
 ) -> None:
     """Shows what is known of series: covered, pending, unreachable, missing. Asks no exchange."""
     with faults_told(server):
-        from markethistory.cli.asking import show_coverage  # noqa: PLC0415 -- gRPC and Arrow take time --help need not
-
         show_coverage(server, series, start, end, jobs=jobs, as_json=as_json)
 
 
 @app.command()
-def ensure(
+def ensure(  # noqa: PLR0913 -- one parameter for each option
     series: SeriesIds,
     *,
-    start: Start,
+    start: Annotated[str, _START],
     end: End = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask again for what is covered.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be fetched, and stop.")] = False,
@@ -66,8 +68,6 @@ def ensure(
 ) -> None:
     """Makes ranges covered: fetches what the server does not have."""
     with faults_told(server):
-        from markethistory.cli.ensuring import Ensuring  # noqa: PLC0415
-
         work = Ensuring(server, series, start, end, refresh=refresh, jobs=jobs, as_json=as_json)
         if plan:
             work.show_plans()
@@ -76,7 +76,7 @@ def ensure(
 
 
 @app.command()
-def read(
+def read(  # noqa: PLR0913 -- one parameter for each option
     series: SeriesIds,
     *,
     start: Start = None,
@@ -89,7 +89,7 @@ def read(
             "-o",
             metavar="FILE",
             callback=check_output,
-            help="Write to FILE.parquet, .csv or .arrow; {} in it stands for the series. '-' is CSV to standard output.",
+            help="Write to FILE.parquet, .csv or .arrow; {} stands for the series. '-': CSV to standard output.",
         ),
     ] = None,
     columns: Annotated[str | None, typer.Option(help="Comma-separated; ts always comes. Default: all.")] = None,
@@ -102,8 +102,6 @@ def read(
 ) -> None:
     """Reads rows, fetching first what is missing: a short look at them, or all of them into files."""
     with faults_told(server):
-        from markethistory.cli.reading import ReadChoice, Reading  # noqa: PLC0415
-
         choice = ReadChoice(start, end, last, output, columns, stored_only, require_complete)
         Reading(server, series, choice, jobs=jobs, as_json=as_json).run(yes=yes)
 
@@ -117,8 +115,6 @@ def list_series(
 ) -> None:
     """Lists the series stored."""
     with faults_told(server):
-        from markethistory.cli.asking import show_series  # noqa: PLC0415
-
         show_series(server, pattern, as_json=as_json)
 
 
@@ -132,6 +128,4 @@ def markets(
 ) -> None:
     """Lists the markets and timeframes of an exchange."""
     with faults_told(server):
-        from markethistory.cli.asking import show_markets  # noqa: PLC0415
-
         show_markets(server, exchange, pattern, as_json=as_json)

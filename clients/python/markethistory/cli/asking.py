@@ -62,9 +62,7 @@ def show_markets(server: str, exchange: str, pattern: str, *, as_json: bool) -> 
     if as_json:
         say(exchange=exchange, timeframes=found.timeframes, markets=found.markets)
         return
-    rows = (
-        [one.symbol, one.type, "yes" if one.active else "no", moment(one.listed_at)] for one in found.markets
-    )
+    rows = ([one.symbol, one.type, "yes" if one.active else "no", moment(one.listed_at)] for one in found.markets)
     columns = {"symbol": "left", "type": "left", "active": "left", "listed": "left"}
     table(f"{len(found.markets):,} markets of {exchange}, timeframes {' '.join(found.timeframes)}", columns, rows)
 
@@ -72,7 +70,14 @@ def show_markets(server: str, exchange: str, pattern: str, *, as_json: bool) -> 
 def _coverage_table(series: str, spans: list[CoverageSpan]) -> None:
     columns = {"start": "left", "end": "left", "state": "left", "rows": "right", "checked": "left", "reason": "left"}
     rows = (
-        [moment(span.range.start), moment(span.range.end), span.state, span.row_count, moment(span.checked_at), span.reason]
+        [
+            moment(span.range.start),
+            moment(span.range.end),
+            span.state,
+            span.row_count,
+            moment(span.checked_at),
+            span.reason,
+        ]
         for span in spans
     )
     table(series, columns, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from types import TracebackType
 
+    from rich.console import JustifyMethod
+
     from markethistory.ensuring import EnsureEvent
+
+_WIDEST: Final = 1_000
+"""More columns of characters than any table has."""
 
 
 class Board:
@@ -62,13 +67,14 @@ class Board:
 
 
 def table(title: str, columns: dict[str, str], rows: Iterable[Iterable[Any]]) -> None:
-    """Prints a table; `columns` maps headings to `left` or `right`."""
-    shown = Table(title=title, title_justify="left", title_style="bold")
+    """Prints a table as wide as it is: a cell cut in two says nothing. `columns` maps headings to `left` or `right`."""
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for heading, side in columns.items():
-        shown.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+        justify: JustifyMethod = "right" if side == "right" else "left"
+        shown.add_column(heading, justify=justify, no_wrap=True)
     for row in rows:
         shown.add_row(*map(_cell, row))
-    Console().print(shown)
+    Console(width=Console(width=_WIDEST).measure(shown).maximum).print(shown)
 
 
 def duration(span: timedelta) -> str:
@@ -77,8 +83,8 @@ def duration(span: timedelta) -> str:
 
 
 def moment(when: datetime | None) -> str:
-    """ISO 8601, empty for None."""
-    return "" if when is None else iso(when)
+    """ISO 8601 to the second, empty for None."""
+    return "" if when is None else iso(when.replace(microsecond=0))
 
 
 def _cell(value: Any) -> str:

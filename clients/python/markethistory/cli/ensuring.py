@@ -11,7 +11,7 @@ from markethistory.cli.board import Board, duration, table
 from markethistory.cli.documents import plain, say, say_error
 from markethistory.cli.fanout import fan_out, tell_errors
 from markethistory.cli.moments import window
-from markethistory.cli.running import ExitCode, WrongUsage, complain, run
+from markethistory.cli.running import ExitCode, complain, run
 from markethistory.values import CoverageState
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Ensuring:
         self,
         server: str,
         series: Sequence[str],
-        start: str | None,
+        start: str,
         end: str | None,
         *,
         refresh: bool = False,
@@ -40,8 +40,7 @@ class Ensuring:
         as_json: bool,
     ) -> None:
         first, self._end = window(start, end)
-        if first is None:
-            raise WrongUsage("--start is missing")
+        assert first is not None
         self._start = first
         self._server = server
         self._series = series

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from markethistory.cli.running import WrongUsage
 from markethistory.times import to_utc
 
 _SPAN: Final = re.compile(r"(\d{1,9})([smhdw])")
@@ -23,9 +24,13 @@ def moment(text: str, name: str, now: datetime) -> datetime:
 
 
 def window(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
-    """Both ends of a range, by one clock; None stays None. Raises ValueError."""
+    """Both ends of a range, by one clock; None stays None. Raises WrongUsage."""
     now = datetime.now(UTC)
-    return (
-        moment(start, "--start", now) if start is not None else None,
-        moment(end, "--end", now) if end is not None else None,
-    )
+    try:
+        first = moment(start, "--start", now) if start is not None else None
+        behind = moment(end, "--end", now) if end is not None else None
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
+    if first is not None and first >= (behind or now):
+        raise WrongUsage(f"--start {start} must be earlier than --end {end or '(now)'}")
+    return first, behind

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from markethistory.cli.board import Board, moment, table
 from markethistory.cli.documents import plain, say, say_error
 from markethistory.cli.ensuring import Ensuring, has_holes
-from markethistory.cli.fanout import fan_out, tell_errors
+from markethistory.cli.fanout import Outcome, fan_out, tell_errors
 from markethistory.cli.moments import window
 from markethistory.cli.running import ExitCode, WrongUsage, complain, run
 from markethistory.cli.sinks import FileSink, Preview, Sink, StdoutSink
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from markethistory.aio import AsyncBatchStream, AsyncClient
-    from markethistory.cli.fanout import Outcome
     from markethistory.requests import ReadOptions
     from markethistory.values import ReadSummary
+
+
+_SIDES: Final = {"ts": "left", "id": "left", "side": "left"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,12 @@ class Got:
 class Reading:
     """One run of `read`."""
 
-    def __init__(
-        self, server: str, series: Sequence[str], choice: ReadChoice, *, jobs: int, as_json: bool
-    ) -> None:
+    def __init__(self, server: str, series: Sequence[str], choice: ReadChoice, *, jobs: int, as_json: bool) -> None:
         if (choice.start is None) == (choice.last is None):
             raise WrongUsage("give one of --start and --last")
         if choice.output == STDOUT and (as_json or len(series) > 1):
             raise WrongUsage("-o - takes one series, and no --json")
-        self._files = files_of(series, choice.output) if choice.output not in {None, STDOUT} else {}
+        self._files = files_of(series, choice.output) if choice.output and choice.output != STDOUT else {}
         self._start, self._end = window(choice.start, choice.end)
         self._server = server
         self._series = series
@@ -69,13 +69,15 @@ class Reading:
     def run(self, *, yes: bool) -> None:
         """Fetches, reads, and tells how it went."""
         choice = self._choice
-        if choice.last is None and not choice.stored_only:
+        failed: list[Outcome[Got]] = []
+        if choice.start is not None and not choice.stored_only:
             fetching = Ensuring(
                 self._server, self._series, choice.start, choice.end, jobs=self._jobs, as_json=self._json
             )
-            # A series that fails here fails again below, and is told about once.
-            fetching.fetch(yes=yes)
-        outcomes = run(self._read_all())
+            fetched = fetching.fetch(yes=yes)
+            failed = [Outcome(outcome.series, error=outcome.error) for outcome in fetched if outcome.error]
+        unfit = {outcome.series for outcome in failed}
+        outcomes = [*failed, *run(self._read_all([name for name in self._series if name not in unfit]))]
         for outcome in outcomes:
             self._tell(outcome)
         code = tell_errors(self._server, outcomes)
@@ -83,7 +85,7 @@ class Reading:
         if code or holes:
             raise typer.Exit(code or ExitCode.INCOMPLETE)
 
-    async def _read_all(self) -> list[Outcome[Got]]:
+    async def _read_all(self, series: Sequence[str]) -> list[Outcome[Got]]:
         with Board(quiet=self._json) as board:
 
             async def read(history: AsyncClient, name: str) -> Got:
@@ -101,7 +103,7 @@ class Reading:
                     sink.discard()
                 return Got(stream.summary, sink if isinstance(sink, Preview) else None, self._files.get(name))
 
-            return await fan_out(self._server, self._series, self._jobs, read)
+            return await fan_out(self._server, series, self._jobs, read)
 
     def _stream(self, history: AsyncClient, name: str) -> AsyncBatchStream:
         choice = self._choice
@@ -146,7 +148,7 @@ def _file(got: Got) -> dict[str, Any]:
 def _show(series: str, preview: Preview) -> None:
     rows = [*preview.head, *preview.tail]
     names = list(rows[0]) if rows else ["ts"]
-    columns = {name: "left" if name in {"ts", "id", "side"} else "right" for name in names}
+    columns = {name: _SIDES.get(name, "right") for name in names}
     shown = [_cells(row) for row in preview.head]
     if preview.row_count > len(rows):
         shown.append(["..."] * len(names))
@@ -155,4 +157,7 @@ def _show(series: str, preview: Preview) -> None:
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
-    return [moment(row["ts"]), *(f"{value:.10g}" if isinstance(value, float) else value for value in list(row.values())[1:])]
+    return [
+        moment(row["ts"]),
+        *(f"{value:.10g}" if isinstance(value, float) else value for value in list(row.values())[1:]),
+    ]

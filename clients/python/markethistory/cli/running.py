@@ -1,16 +1,18 @@
-"""How a command runs and ends: the event loop, Ctrl-C, exit codes, faults in one line. Light to import."""
+"""How a command runs and ends: the event loop, Ctrl-C, exit codes, faults in one line."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import warnings
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
 
-from markethistory.errors import MarketHistoryError, RateLimited, TimedOut, Unavailable
+from markethistory.errors import IncompleteHistoryWarning, MarketHistoryError, RateLimited, TimedOut, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -42,7 +44,12 @@ class WrongUsage(Exception):
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs to the end; Ctrl-C cancels all calls first, so that the server stops working for us."""
-    return asyncio.run(work)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", IncompleteHistoryWarning)  # the commands tell it in their own way
+            return asyncio.run(work)
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None  # the first task that failed; the others were cancelled
 
 
 @contextmanager
@@ -50,15 +57,15 @@ def faults_told(server: str) -> Iterator[None]:
     """Ends the process with one line for each fault."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _exit(ExitCode.INTERRUPTED, "interrupted; what was fetched is kept")
-    except (WrongUsage, ValueError) as error:
+    except WrongUsage as error:
         _exit(ExitCode.USAGE, str(error))
     except MarketHistoryError as error:
         _exit(exit_code(error), advice(error, server))
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain once more when it flushes at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(ExitCode.OK) from None
     except OSError as error:
         _exit(ExitCode.FAILED, f"{error.filename or 'file'}: {error.strerror}")

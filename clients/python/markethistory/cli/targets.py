@@ -1,4 +1,4 @@
-"""Where `-o` writes to: one file for each series, or standard output. Light to import."""
+"""Where `-o` writes to: one file for each series, or standard output."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ def check_output(output: str | None) -> str | None:
 
 
 def files_of(series: Sequence[str], output: str) -> dict[str, Path]:
-    """The file of each series. Raises WrongUsage if two series would share one."""
+    """The file of each series. Raises WrongUsage if two series would share one, or there is no such directory."""
     files = {name: Path(output.replace("{}", _UNFIT.sub("_", name))) for name in series}
     if len(set(files.values())) < len(files):
         raise WrongUsage("several series need a file each: put {} into -o, it stands for the series")
+    for file in files.values():
+        if not file.parent.is_dir():
+            raise WrongUsage(f"{file}: there is no directory {file.parent}")
     return files

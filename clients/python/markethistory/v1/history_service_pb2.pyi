@@ -398,6 +398,8 @@ class ReadRangeRequest(_message.Message):
     last: _builtins.int
     """If not 0, the last N rows stored before `range.end`. Unit: rows. Bounds: 0 to 10,000,000. Default 0.
     With `ensure`, the range of the last N bar widths is made covered first.
+    If these rows fit in `max_chunk_bytes`, the answer is exactly one message, so that the call may be made as
+    a unary one (on the wire they are the same), which many gRPC libraries do in less time.
     """
     ensure: _builtins.bool
     """Fetch what is missing first, page by page; rows flow as soon as their page is covered. Default false."""

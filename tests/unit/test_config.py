@@ -1,0 +1,175 @@
+"""The configuration: what the file and the environment say, and what is told of faults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from historyd.app import check_exchanges
+from historyd.config import Config, load_config, with_listen
+from historyd.config_errors import ConfigError
+from historyd.ratelimit.options import Scope
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("HISTORYD_"):
+            monkeypatch.delenv(name)
+
+
+def load(tmp_path: Path, text: str) -> Config:
+    file = tmp_path / "historyd.yaml"
+    file.write_text(text)
+    return load_config(file)
+
+
+def faults(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    return "\n".join(caught.value.faults)
+
+
+WHOLE = """
+listen: 0.0.0.0:6000
+drain_s: 3
+log_level: warning
+store:
+  embedded: {path: /var/lib/history.db}
+connectors: {ccxt_rate_limiter_redis: redis://localhost:6379/0}
+exchanges:
+  binance:
+    base_url: http://127.0.0.1:9000/
+    ccxt: {apiKey: "${TEST_KEY}", options: {defaultType: spot}, timeout: null}
+    rate_limiter: {scope: local, tokens_per_interval: 1200, interval_ms: 60000, penalty_backoff_ms: 5000}
+    window_size: 1000
+    max_retries: 3
+    retry_backoff_s: 0.5
+  kraken:
+"""
+
+
+def test_every_key_of_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", "s3cret")
+    config = load(tmp_path, WHOLE)
+    binance = config.exchanges["binance"]
+    assert (config.listen, config.drain_s, config.log_level) == ("0.0.0.0:6000", 3, "warning")
+    assert config.store.embedded.path == Path("/var/lib/history.db")
+    assert config.connectors.ccxt_rate_limiter_redis == "redis://localhost:6379/0"
+    assert binance.base_url == "http://127.0.0.1:9000"
+    assert binance.ccxt == {"apiKey": "s3cret", "options": {"defaultType": "spot"}, "timeout": None}
+    assert (binance.rate_limiter.scope, binance.rate_limiter.tokens_per_interval) == (Scope.LOCAL, 1200)
+    assert (binance.window_size, binance.max_retries, binance.retry_backoff_s) == (1000, 3, 0.5)
+    assert list(config.exchanges) == ["binance"]
+
+
+def test_without_a_file_there_are_defaults() -> None:
+    config = load_config()
+    assert (config.listen, config.drain_s, config.exchanges) == ("127.0.0.1:50051", 10.0, {})
+    assert config.store.embedded.path == Path("markethistory.db")
+
+
+def test_an_empty_file_and_empty_keys_are_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "# nothing\n") == load(tmp_path, "store:\nexchanges:\n") == load_config()
+
+
+def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", "s3cret")
+    monkeypatch.setenv("HISTORYD_LISTEN", "127.0.0.1:7000")
+    monkeypatch.setenv("HISTORYD_STORE__EMBEDDED__PATH", "/tmp/other.db")
+    monkeypatch.setenv("HISTORYD_EXCHANGES__BINANCE__MAX_RETRIES", "9")
+    monkeypatch.setenv("HISTORYD_EXCHANGES__BINANCE__RATE_LIMITER__SCOPE", "process")
+    monkeypatch.setenv("HISTORYD_EXCHANGES__OKX__CCXT", '{"apiKey": "k"}')
+    config = load(tmp_path, WHOLE)
+    assert config.listen == "127.0.0.1:7000"
+    assert config.store.embedded.path == Path("/tmp/other.db")
+    assert config.exchanges["binance"].max_retries == 9
+    assert config.exchanges["binance"].rate_limiter.scope is Scope.PROCESS
+    assert config.exchanges["binance"].rate_limiter.tokens_per_interval == 1200
+    assert config.exchanges["okx"].ccxt == {"apiKey": "k"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("listn: 127.0.0.1:1", ["listn: ", "did you mean 'listen'?"]),
+        ("store: {embeded: {path: x}}", ["store.embeded: ", "did you mean 'embedded'?"]),
+        (
+            "exchanges: {binance: {rate_limitr: {}}}",
+            ["exchanges.binance.rate_limitr: ", "did you mean 'rate_limiter'?"],
+        ),
+        (
+            "exchanges: {binance: {rate_limiter: {tokens_per_intervall: 3}}}",
+            ["exchanges.binance.rate_limiter.tokens_per_intervall: ", "did you mean 'tokens_per_interval'?"],
+        ),
+        ("exchanges: {binance: {rate_limiter: {scope: proces}}}", ["rate_limiter.scope", "did you mean 'process'?"]),
+        (
+            "exchanges: {binance: {rate_limiter: {scope: cluster}}}",
+            ["rate_limiter.scope", "not available in this version"],
+        ),
+        ("exchanges: {Binance: {}}", ["exchanges: ", "'Binance'", "such as 'binance'"]),
+        ("exchanges: {binance: {base_url: 127.0.0.1}}", ["exchanges.binance.base_url: must be a scheme and a host"]),
+        ("exchanges: {binance: {base_url: 'http://h/api'}}", ["exchanges.binance.base_url: must be"]),
+        ("exchanges: {binance: {max_retries: 0}}", ["exchanges.binance.max_retries: "]),
+        ("exchanges: {binance: {window_size: many}}", ["exchanges.binance.window_size: "]),
+        ("log_level: warn", ["log_level: must be one of debug, info, warning, error; did you mean 'warning'?"]),
+        ("listen: 127.0.0.1", ["listen: must be HOST:PORT"]),
+        ("listen: 127.0.0.1:65536", ["listen: must be HOST:PORT"]),
+        ("drain_s: -1", ["drain_s: "]),
+        ("store: {questdb: {dsn: x}}", ["store.questdb: QuestDB is not in this version"]),
+        ("- listen", ["must be a mapping"]),
+        ("listen: [", ["is not YAML in line 1"]),
+    ],
+)
+def test_a_fault_names_the_key_and_what_would_be_right(tmp_path: Path, text: str, told: list[str]) -> None:
+    found = faults(tmp_path, text)
+    assert all(part in found for part in told), found
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    assert len(faults(tmp_path, "listn: x\ndrain_s: -1\nlog_level: loud").splitlines()) == 3
+
+
+def test_a_missing_variable_stops_the_start_by_name(tmp_path: Path) -> None:
+    assert faults(tmp_path, 'exchanges: {binance: {ccxt: {apiKey: "${NO_SUCH_KEY}"}}}') == (
+        "exchanges.binance.ccxt.apiKey: the environment has no variable NO_SUCH_KEY"
+    )
+
+
+def test_a_secret_is_never_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in a fault of the section that holds it, nor in the configuration as text."""
+    monkeypatch.setenv("TEST_KEY", "s3cret")
+    assert "s3cret" not in faults(tmp_path, 'exchanges: {binance: {ccxt: "${TEST_KEY}", max_retries: "${TEST_KEY}"}}')
+    assert "s3cret" not in repr(load(tmp_path, WHOLE))
+
+
+def test_an_unknown_variable_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HISTORYD_LISTN", "x")
+    with pytest.raises(ConfigError, match=r"HISTORYD_LISTN.*did you mean 'listen'"):
+        load_config()
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_the_command_line_s_address_is_checked_too() -> None:
+    assert with_listen(load_config(), "[::1]:0").listen == "[::1]:0"
+    with pytest.raises(ConfigError, match="listen: must be HOST:PORT"):
+        with_listen(load_config(), "localhost")
+
+
+def test_an_exchange_that_ccxt_does_not_have_is_told_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"exchanges\.binanse: CCXT has no such exchange; did you mean 'binance"):
+        check_exchanges(load(tmp_path, "exchanges: {binanse: {max_retries: 2}}"))
+
+
+def test_two_quotas_under_one_key_are_told(tmp_path: Path) -> None:
+    """One key cannot stand for two budgets."""
+    one, other = "{rate_limiter: {key_template: k}}", "{rate_limiter: {key_template: k, max_concurrency: 2}}"
+    text = f"exchanges: {{binance: {one}, okx: {other}}}"
+    with pytest.raises(ConfigError, match=r"exchanges\.okx\.rate_limiter: two different"):
+        check_exchanges(load(tmp_path, text))

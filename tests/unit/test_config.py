@@ -107,8 +107,8 @@ def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypat
         ),
         ("exchanges: {binance: {rate_limiter: {scope: proces}}}", ["rate_limiter.scope", "did you mean 'process'?"]),
         (
-            "exchanges: {binance: {rate_limiter: {scope: cluster}}}",
-            ["rate_limiter.scope", "not available in this version"],
+            "exchanges: {binance: {rate_limiter: {scope: clutser}}}",
+            ["rate_limiter.scope", "did you mean 'cluster'?"],
         ),
         ("exchanges: {Binance: {}}", ["exchanges: ", "'Binance'", "such as 'binance'"]),
         ("exchanges: {binance: {base_url: 127.0.0.1}}", ["exchanges.binance.base_url: must be a scheme and a host"]),

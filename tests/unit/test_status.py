@@ -23,6 +23,7 @@ EVERY_ERROR: list[tuple[errors.HistoryError, int]] = [
     (errors.ExchangeUnavailable("503", exchange="binance"), code_pb2.UNAVAILABLE),
     (errors.BadAnswer("html", exchange="binance"), code_pb2.UNAVAILABLE),
     (errors.StoreUnavailable("full", cause="disk full"), code_pb2.UNAVAILABLE),
+    (errors.QuotaUnavailable("away", key="ccxt:binance"), code_pb2.UNAVAILABLE),
     (errors.ShuttingDown(), code_pb2.UNAVAILABLE),
     (errors.CorruptPage("s", "p"), code_pb2.DATA_LOSS),
 ]

@@ -43,6 +43,8 @@ class HistoryServer:
         self._calls = Calls()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_OPTIONS)
+        self._refusing: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self.address = listen
         """`host:port`, with the real port once it is open."""
 
@@ -64,21 +66,31 @@ class HistoryServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._server.stop(None)
-        await self._calls.idle()  # gRPC does not wait until a handler that it cancelled has cleaned up
+        await self._stop()
         self._calls.flush()
 
     async def drain(self, bound_s: float) -> None:
         """Takes no new call and returns when those under way have ended, cancelling them after `bound_s` seconds."""
         await self._health.enter_graceful_shutdown()
         self._engine.drain()
-        stopping = asyncio.create_task(self._server.stop(bound_s))
-        try:
-            # Health watchers never end by themselves, so it is our own calls that are waited for.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(bound_s):
-                    await self._calls.idle()
-        finally:
-            await self._server.stop(None)
-            await stopping
+        self._refusing = asyncio.create_task(self._server.stop(bound_s))
+        # Health watchers never end by themselves, so it is our own calls that are waited for.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(bound_s):
+                await self._calls.idle()
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """Cancels all calls and returns when they have ended.
+
+        A task of its own: a caller that is cancelled while it waits would break gRPC's shutdown for the next one.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop_everything())
+        await asyncio.shield(self._stopping)
+
+    async def _stop_everything(self) -> None:
+        await self._server.stop(None)
+        if self._refusing is not None:
+            await self._refusing
         await self._calls.idle()  # gRPC does not wait until a handler that it cancelled has cleaned up

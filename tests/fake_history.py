@@ -28,7 +28,6 @@ from markethistory.v1.series_pb2 import TimeRange
 SERIES = "ohlcv:binance:BTC/USDT:1m"
 START = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-ONE_MESSAGE_ROWS = 1000
 EOS = bytes.fromhex("ffffffff00000000")
 BARS = pa.schema(
     [
@@ -89,6 +88,9 @@ class FakeHistory(HistoryServiceServicer):
 
     def ListMarkets(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._one("ListMarkets", request, context)
+
+    def ReadLast(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._one("ReadLast", request, context)
 
     def EnsureRange(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         return self._many("EnsureRange", request, context)
@@ -155,8 +157,6 @@ def frames(
     """The messages of one whole read of `rows`, as the contract says, honouring `last` and `resume_after`."""
     if request.last:
         rows = rows.slice(max(0, rows.num_rows - request.last))
-        # The contract: if they fit in a message, they are one.
-        chunk = chunk if request.last > ONE_MESSAGE_ROWS else ONE_MESSAGE_ROWS
     if request.HasField("resume_after"):
         after = pa.scalar(request.resume_after.ts.ToDatetime(UTC), pa.timestamp("us", "UTC"))
         rows = rows.filter(pa.compute.greater(rows.column("ts"), after))
@@ -173,6 +173,23 @@ def frames(
         )
     )
     return messages
+
+
+def last_answer(
+    rows: pa.RecordBatch,
+    request: pb.ReadLastRequest,
+    *,
+    uncovered: Sequence[CoverageSpan] = (),
+    complete: bool = True,
+) -> pb.ReadLastResponse:
+    """The answer of a ReadLast of `rows`: what the messages of the same read by ReadRange say together."""
+    read = pb.ReadRangeRequest(
+        range=TimeRange(end=request.end), last=min(request.count, rows.num_rows), columns=request.columns
+    )
+    (message,) = frames(rows, read, chunk=1000, uncovered=uncovered, complete=complete)
+    return pb.ReadLastResponse(
+        range=message.range, row_count=message.row_count, summary=message.summary, arrow_ipc=message.arrow_ipc
+    )
 
 
 def covered(start: datetime, end: datetime, rows: int) -> CoverageSpan:

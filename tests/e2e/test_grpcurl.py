@@ -60,7 +60,9 @@ async def test_the_services_can_be_listed_and_described(grpcurl: Grpcurl) -> Non
     assert (code, SERVICE in out.splitlines(), "grpc.health.v1.Health" in out.splitlines()) == (0, True, True)
     code, out = await grpcurl("describe", SERVICE)
     assert code == 0
-    assert all(name in out for name in ("Coverage", "EnsureRange", "ReadRange", "ListSeries", "ListMarkets"))
+    assert all(
+        name in out for name in ("Coverage", "EnsureRange", "ReadRange", "ReadLast", "ListSeries", "ListMarkets")
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from historyd.model.venue import Origin
 from historyd.stores.embedded import open_embedded
 from markethistory.v1 import coverage_pb2, series_pb2
 from markethistory.v1 import history_service_pb2 as pb
-from tests.e2e.serving import SERVICE, Local, serve_engine
+from tests.e2e.serving import Local, serve_engine
 from tests.rows import bars
 from tests.scripted import MINUTE, START_OF_2024, ScriptedSource, VirtualClock, bars_at
 
@@ -149,19 +149,29 @@ async def test_the_last_rows_and_some_columns_can_be_asked_for(tmp_path: Path) -
         assert messages[0].range == span(380, 500)
 
 
-async def test_the_last_rows_are_one_message_even_if_they_have_to_be_fetched(tmp_path: Path) -> None:
-    """So that a client may call for them as if the RPC answered once."""
+async def test_a_few_last_rows_are_one_answer_even_if_they_have_to_be_fetched(tmp_path: Path) -> None:
     async with house(tmp_path) as it:
-        asked = pb.ReadRangeRequest(series=BTC, last=500, range=span(0, 1000), ensure=True)
-        once: grpc.aio.UnaryUnaryMultiCallable[pb.ReadRangeRequest, pb.ReadRangeResponse] = (
-            it.local.channel.unary_unary(
-                f"/{SERVICE}/ReadRange", pb.ReadRangeRequest.SerializeToString, pb.ReadRangeResponse.FromString
-            )
-        )
-        answer = await once(asked)
+        asked = pb.ReadLastRequest(series=BTC, count=500, end=span(0, 1000).end, ensure=True)
+        answer = await it.local.stub.ReadLast(asked)
         assert it.source.calls
-        assert table_of([answer]).equals(expected(500, 1000))
-        assert answer.summary.complete
+        assert pa.ipc.open_stream(answer.arrow_ipc).read_all().equals(expected(500, 1000))
+        assert (answer.row_count, answer.range, answer.summary.complete) == (500, span(500, 1000), True)
+
+
+async def test_a_few_last_rows_fail_if_they_must_be_complete_and_are_not(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        await it.read(range=span(0, 100), ensure=True)
+        asked = pb.ReadLastRequest(series=BTC, count=200, end=span(0, 8000).end)
+        assert not (await it.local.stub.ReadLast(asked)).summary.complete
+        asked.require_complete = True
+        code, info, _, _ = await failure(it.local.stub.ReadLast(asked))
+        assert (code, info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "INCOMPLETE")
+
+
+async def test_too_many_last_rows_for_one_answer_are_refused(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        code, info, _, _ = await failure(it.local.stub.ReadLast(pb.ReadLastRequest(series=BTC, count=1_001)))
+        assert (code, info.metadata["field"]) == (grpc.StatusCode.INVALID_ARGUMENT, "count")
 
 
 async def test_a_series_id_that_is_none_is_an_invalid_argument(tmp_path: Path) -> None:

@@ -121,6 +121,37 @@ def test_last_counts_back_from_the_end_whatever_the_start() -> None:
     assert requests.reading(read(last=5, range=None), NOW).request.window == TimeRange(EARLIEST, NOW)
 
 
+def few(**fields: object) -> pb.ReadLastRequest:
+    return pb.ReadLastRequest(**({"series": str(BTC), "count": 5} | fields))  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.parametrize("count", [1, 1_000])
+def test_a_few_last_rows_are_asked_of_the_engine_as_last_rows_are(count: int) -> None:
+    fields = {"ensure": True, "require_complete": True, "columns": ["close"]}
+    asked = requests.last_reading(few(count=count, end=at(120), **fields), NOW)
+    same = requests.reading(read(last=count, range=series_pb2.TimeRange(end=at(120)), **fields), NOW)
+    assert (asked.request, asked.columns, asked.compression) == (same.request, same.columns, same.compression)
+    assert requests.last_reading(few(count=count), NOW).request.window == TimeRange(EARLIEST, NOW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"count": 0}, "count"),
+        ({"count": -1}, "count"),
+        ({"count": 1_001}, "count"),
+        ({"end": at(0)}, "end"),
+        ({"end": at(60, 1)}, "end"),
+        ({"columns": ["clsoe"]}, "columns"),
+        ({"series": "ohlcv:binance"}, "series"),
+    ],
+)
+def test_a_field_of_a_few_last_rows_is_refused_by_name(fields: dict[str, object], field: str) -> None:
+    with pytest.raises((InvalidField, InvalidSeries)) as caught:
+        requests.last_reading(few(**fields), NOW)
+    assert caught.value.metadata.get("field", "series") == field
+
+
 def test_columns_come_in_the_schemas_order_with_ts() -> None:
     assert requests.reading(read(columns=["volume", "open", "open"]), NOW).columns == ("ts", "open", "volume")
     trades = requests.reading(read(series=str(BTC_TRADES), columns=["side", "seq"]), NOW)

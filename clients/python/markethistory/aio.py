@@ -17,10 +17,11 @@ import grpc
 import pyarrow as pa
 
 from markethistory import requests
-from markethistory.client import READ_RANGE
+from markethistory.client import READ_LAST, READ_RANGE
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
+from markethistory.few import LastSession, table_of
 from markethistory.reading import ReadSession
 from markethistory.retry import RetryPolicy
 from markethistory.status import error_of, pause_after
@@ -59,6 +60,9 @@ class AsyncClient:
         self._stub = HistoryServiceStub(channel)
         self._read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
             READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
+        )
+        self._read_last: grpc.aio.UnaryUnaryMultiCallable[pb.ReadLastRequest, bytes] = channel.unary_unary(
+            READ_LAST, request_serializer=pb.ReadLastRequest.SerializeToString, response_deserializer=None
         )
         self._retry = retry or RetryPolicy()
 
@@ -104,6 +108,9 @@ class AsyncClient:
         **options: Unpack[ReadOptions],
     ) -> pa.Table:
         """The last `count` rows before `end` (now if absent), ascending; else as `read`."""
+        few = requests.few_request(series, count, end, options)
+        if few is not None:
+            return await self._few(few)
         return await self._table(requests.last_request(series, count, end, options))
 
     def read_batches(
@@ -208,6 +215,16 @@ class AsyncClient:
         requests.warn_if_incomplete(request.series, summary, stacklevel=3)
         table = pa.Table.from_batches(batches, schema)
         return table.replace_schema_metadata(requests.summary_metadata(request.series, summary))
+
+    async def _few(self, request: pb.ReadLastRequest) -> pa.Table:
+        session = LastSession(self._retry)
+        while True:
+            try:
+                answer = await self._read_last(request)
+            except grpc.RpcError as failure:
+                await asyncio.sleep(pause_after(session, failure))
+            else:
+                return table_of(request.series, answer, stacklevel=3)
 
     async def _run_ensure(self, session: EnsureSession, on_progress: ProgressCallback | None) -> None:
         async with aclosing(self._ensure_events(session)) as events:

@@ -21,6 +21,7 @@ from markethistory import requests
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
+from markethistory.few import LastSession, table_of
 from markethistory.reading import ReadSession
 from markethistory.retry import Deadline, RetryPolicy
 from markethistory.status import error_of, pause_after
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from markethistory.requests import ReadOptions
     from markethistory.times import Moment
 
+    ReadRange = grpc.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes]
+
 READ_RANGE: Final = "/markethistory.v1.HistoryService/ReadRange"
+READ_LAST: Final = "/markethistory.v1.HistoryService/ReadLast"
 # Reads without a second thread: a third faster in bulk, a quarter in small reads.
 _OPTIONS: Final = [*requests.CHANNEL_OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
-
-# So many rows fit in one message whatever their kind: a trade takes a hundred bytes or so.
-_FEW_ROWS: Final = 1_000
 
 
 def connect(target: str = requests.DEFAULT_TARGET, *, retry: RetryPolicy | None = None) -> Client:
@@ -60,7 +61,12 @@ class Client:
     def __init__(self, channel: grpc.Channel, *, retry: RetryPolicy | None = None) -> None:
         self._channel = channel
         self._stub = HistoryServiceStub(channel)
-        self._read_range = ReadRangeCaller(channel)
+        self._read_range: ReadRange = channel.unary_stream(
+            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
+        )
+        self._read_last: grpc.UnaryUnaryMultiCallable[pb.ReadLastRequest, bytes] = channel.unary_unary(
+            READ_LAST, request_serializer=pb.ReadLastRequest.SerializeToString, response_deserializer=None
+        )
         self._retry = retry or RetryPolicy()
 
     def __enter__(self) -> Self:
@@ -109,6 +115,9 @@ class Client:
         **options: Unpack[ReadOptions],
     ) -> pa.Table:
         """The last `count` rows before `end` (now if absent), ascending; else as `read`."""
+        few = requests.few_request(series, count, end, options)
+        if few is not None:
+            return self._few(few, timeout)
         return self._table(requests.last_request(series, count, end, options), timeout)
 
     def read_batches(
@@ -223,6 +232,16 @@ class Client:
         table = pa.Table.from_batches(batches, schema)
         return table.replace_schema_metadata(requests.summary_metadata(request.series, summary))
 
+    def _few(self, request: pb.ReadLastRequest, timeout: float | None) -> pa.Table:
+        session, deadline = LastSession(self._retry), Deadline(timeout)
+        while True:
+            try:
+                answer = self._read_last(request, timeout=deadline.left())
+            except grpc.RpcError as failure:
+                time.sleep(pause_after(session, failure, deadline))
+            else:
+                return table_of(request.series, answer, stacklevel=3)
+
     def _run_ensure(self, session: EnsureSession, on_progress: ProgressCallback | None, timeout: float | None) -> None:
         with closing(self._ensure_events(session, Deadline(timeout))) as events:
             for event in events:
@@ -243,33 +262,6 @@ class Client:
                 call.cancel()
 
 
-class ReadRangeCaller:
-    """Makes ReadRange calls and hands out their messages as they come, undecoded.
-
-    The contract promises that a few last rows are one message. They are asked for by a unary call, which is the same
-    on the wire and takes gRPC's Python library two thirds of the time of a stream.
-    """
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._stream: grpc.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
-            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
-        )
-        self._once: grpc.UnaryUnaryMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_unary(
-            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
-        )
-
-    def messages(self, request: pb.ReadRangeRequest, timeout: float | None) -> Generator[bytes, None, None]:
-        """The messages of one call; closing the generator cancels it. Raises RpcError."""
-        if 0 < request.last <= _FEW_ROWS:
-            yield self._once(request, timeout=timeout)
-            return
-        call = self._stream(request, timeout=timeout)
-        try:
-            yield from call
-        finally:
-            call.cancel()
-
-
 class BatchStream:
     """Record batches of a read, in key order, as they come; an iterator and a context manager.
 
@@ -278,7 +270,7 @@ class BatchStream:
 
     def __init__(
         self,
-        read_range: ReadRangeCaller,
+        read_range: ReadRange,
         request: pb.ReadRangeRequest,
         policy: RetryPolicy,
         timeout: float | None,
@@ -332,14 +324,16 @@ class BatchStream:
     def _run(self, deadline: Deadline) -> Generator[pa.RecordBatch, None, None]:
         session = self._session
         while not session.done:
+            call = self._read_range(session.request(), timeout=deadline.left())
             try:
-                with closing(self._read_range.messages(session.request(), deadline.left())) as messages:
-                    for message in messages:
-                        yield from session.receive(message)
+                for message in call:
+                    yield from session.receive(message)
                 session.finish()
             except (grpc.RpcError, MarketHistoryError) as failure:
                 if not session.done:
                     time.sleep(pause_after(session, failure, deadline))
+            finally:
+                call.cancel()
 
 
 def _unary(method: grpc.UnaryUnaryMultiCallable[Any, Any], request: object, timeout: float | None) -> Any:

@@ -9,7 +9,7 @@ import json
 import warnings
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from markethistory.convert import Compression, compression, time_range
+from markethistory.convert import Compression, compression, time_range, timestamp
 from markethistory.errors import IncompleteHistoryWarning
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.values import ReadSummary, iso
@@ -27,6 +27,8 @@ METADATA_KEY: Final = b"markethistory"
 PAGE_SIZE: Final = 1000
 """Entries of a list that are asked for in one call."""
 MOST_LAST: Final = 10_000_000
+MOST_FEW: Final = 1_000
+"""Rows that ReadLast gives at most."""
 _NAMED_HOLES: Final = 3
 
 CHANNEL_OPTIONS: Final[list[tuple[str, Any]]] = [
@@ -53,6 +55,9 @@ class ReadOptions(TypedDict, total=False):
     compression: Compression | None
 
 
+_OPTIONS: Final = frozenset(ReadOptions.__annotations__)
+
+
 def read_request(series: str, start: Moment, end: Moment | None, options: ReadOptions) -> pb.ReadRangeRequest:
     """A request for the rows of `[start, end)`. Raises TypeError for an option that there is not."""
     return _read_request(series, time_range(start, end), options)
@@ -67,21 +72,45 @@ def last_request(series: str, count: int, end: Moment | None, options: ReadOptio
     return request
 
 
+def few_request(series: str, count: int, end: Moment | None, options: ReadOptions) -> pb.ReadLastRequest | None:
+    """A request for the last `count` rows in one answer. None if a stream has to be asked for them.
+
+    Many rows have to, and compressed ones.
+    """
+    if not 1 <= count <= MOST_FEW or options.get("compression") is not None:
+        return None
+    request = pb.ReadLastRequest(
+        series=series,
+        count=count,
+        columns=_columns(options),
+        ensure=options.get("ensure", True),
+        require_complete=options.get("require_complete", False),
+    )
+    if end is not None:
+        request.end.CopyFrom(timestamp(end, "end"))
+    return request
+
+
 def _read_request(series: str, window: TimeRange, options: ReadOptions) -> pb.ReadRangeRequest:
-    unknown = options.keys() - ReadOptions.__annotations__.keys()
+    return pb.ReadRangeRequest(
+        series=series,
+        range=window,
+        columns=_columns(options),
+        ensure=options.get("ensure", True),
+        require_complete=options.get("require_complete", False),
+        compression=compression(options.get("compression")),
+    )
+
+
+def _columns(options: ReadOptions) -> Sequence[str]:
+    """The columns to read, none for all. Raises TypeError for an option that there is not."""
+    unknown = options.keys() - _OPTIONS
     if unknown:
         raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {', '.join(ReadOptions.__annotations__)}")
     columns = options.get("columns")
     if isinstance(columns, str):
         raise TypeError(f"columns: give a sequence of names, not the string {columns!r}")
-    return pb.ReadRangeRequest(
-        series=series,
-        range=window,
-        columns=columns or (),
-        ensure=options.get("ensure", True),
-        require_complete=options.get("require_complete", False),
-        compression=compression(options.get("compression")),
-    )
+    return columns or ()
 
 
 def ensure_request(

@@ -1,4 +1,4 @@
-"""The events of a read -> the bytes of ReadRangeResponse messages, copied once.
+"""The events of a read -> the bytes of ReadRangeResponse and ReadLastResponse messages, copied once.
 
 A message is the protobuf bytes of its small fields, the tag and length of `arrow_ipc`, and the Arrow buffers where
 they lie, joined in one go: any generated client reads it. Message n is sent when message n+1 is known to exist, so
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from historyd.service.requests import Reading
 
 _ARROW_IPC_TAG: Final = bytes([pb.ReadRangeResponse.ARROW_IPC_FIELD_NUMBER << 3 | 2])
-"""Field number and wire type 2: a length and so many bytes."""
+"""Field number, the same in both, and wire type 2: a length and so many bytes."""
 
 
 async def frames(events: AsyncIterator[ReadEvent], reading: Reading) -> AsyncIterator[tuple[bytes, int]]:
@@ -51,6 +51,24 @@ async def frames(events: AsyncIterator[ReadEvent], reading: Reading) -> AsyncIte
                 window = None
 
 
+async def single_frame(events: AsyncIterator[ReadEvent], reading: Reading) -> tuple[bytes, int]:
+    """The one ReadLastResponse of a read whose rows fit in a message, and its row count."""
+    encoder = encoder_for(reading.request.series.kind, reading.columns, reading.compression)
+    chunker = Chunker(encoder, reading.max_chunk_bytes)
+    head = pb.ReadLastResponse()
+    async for event in events:
+        if isinstance(event, pa.RecordBatch):
+            full = list(chunker.add(event))
+            assert not full, "the rows of a ReadLast do not fit in one message"
+        elif isinstance(event, ReadSummary):
+            head.summary.CopyFrom(convert.summary(event))
+        elif isinstance(event, ReadStart):
+            head.range.CopyFrom(convert.time_range(event.range))
+    chunk = chunker.finish()
+    head.row_count = chunk.row_count
+    return _with_rows(head.SerializeToString(), chunk), chunk.row_count
+
+
 def _frame(chunk: Chunk, window: TimeRange | None, summary: ReadSummary | None = None) -> bytes:
     head = pb.ReadRangeResponse(
         range=None if window is None else convert.time_range(window),
@@ -58,6 +76,11 @@ def _frame(chunk: Chunk, window: TimeRange | None, summary: ReadSummary | None =
         last_key=None if chunk.last is None else convert.row_key(chunk.last),
         summary=None if summary is None else convert.summary(summary),
     ).SerializeToString()
+    return _with_rows(head, chunk)
+
+
+def _with_rows(head: bytes, chunk: Chunk) -> bytes:
+    """A whole message: its small fields, then `arrow_ipc`, if there is any."""
     if not chunk.byte_count:
         return head
     return b"".join((head, _ARROW_IPC_TAG, _varint(chunk.byte_count), *chunk.parts))

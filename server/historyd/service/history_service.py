@@ -1,7 +1,7 @@
 """The RPCs of markethistory.v1.HistoryService, each a thin layer over the engine.
 
 A method reads its request, asks the engine, and answers in the contract's words. Errors, logging and cancelling are
-the business of `interceptors`; ReadRange writes bytes that `frames` has made ready.
+the business of `interceptors`; ReadRange and ReadLast send bytes that `frames` has made ready.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from historyd.service import convert, paging, requests
-from historyd.service.frames import frames
+from historyd.service.frames import frames, single_frame
 from historyd.service.interceptors import stream, unary
 from markethistory.v1 import history_service_pb2 as pb
 
@@ -27,7 +27,7 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["HistoryService"].full_name
 
 
 class HistoryService:
-    """Answers the five RPCs for one engine."""
+    """Answers the six RPCs for one engine."""
 
     def __init__(self, engine: HistoryEngine) -> None:
         self._engine = engine
@@ -60,6 +60,13 @@ class HistoryService:
                 await write(message)
                 call.rows += row_count
 
+    async def read_last(self, request: pb.ReadLastRequest, call: Call) -> bytes:
+        """A few last rows as Arrow, in one answer that is serialised already."""
+        reading = requests.last_reading(request, self._engine.now())
+        async with aclosing(self._engine.read(reading.request)) as events:
+            message, call.rows = await single_frame(events, reading)
+        return message
+
     async def list_series(self, request: pb.ListSeriesRequest, call: Call) -> pb.ListSeriesResponse:
         """A page of the series stored."""
         pattern = requests.pattern(request.pattern)
@@ -88,7 +95,7 @@ class HistoryService:
 
 
 def handlers(engine: HistoryEngine, calls: Calls) -> grpc.GenericRpcHandler:
-    """The handlers of all RPCs, for a `grpc.aio` server. What ReadRange writes is serialised already."""
+    """The handlers of all RPCs, for a `grpc.aio` server. What ReadRange and ReadLast send is serialised already."""
     service = HistoryService(engine)
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Coverage": grpc.unary_unary_rpc_method_handler(
@@ -104,6 +111,11 @@ def handlers(engine: HistoryEngine, calls: Calls) -> grpc.GenericRpcHandler:
         "ReadRange": grpc.unary_stream_rpc_method_handler(
             stream("ReadRange", service.read_range, calls),
             request_deserializer=pb.ReadRangeRequest.FromString,
+            response_serializer=None,
+        ),
+        "ReadLast": grpc.unary_unary_rpc_method_handler(
+            unary("ReadLast", service.read_last, calls),
+            request_deserializer=pb.ReadLastRequest.FromString,
             response_serializer=None,
         ),
         "ListSeries": grpc.unary_unary_rpc_method_handler(

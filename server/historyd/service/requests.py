@@ -20,7 +20,7 @@ from historyd.model.time_range import EARLIEST, LATEST, MICROS_PER_S, TimeRange,
 from markethistory.v1 import history_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_LAST: Final = 10_000_000
 """Most rows that `last` may ask for."""
+MAX_COUNT: Final = 1_000
+"""Most rows of a ReadLast."""
 MIN_CHUNK_BYTES: Final = 65_536
 MAX_CHUNK_BYTES: Final = 3_145_728
 DEFAULT_CHUNK_BYTES: Final = 1_048_576
@@ -50,12 +52,12 @@ series_id: Final = lru_cache(maxsize=4_096)(SeriesId.parse)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a ReadRange asks of the engine, and how its rows are sent."""
+    """What a ReadRange or a ReadLast asks of the engine, and how its rows are sent."""
 
     request: ReadRequest
     columns: tuple[str, ...]
     max_chunk_bytes: int
-    compression: Compression
+    compression: Compression = Compression.NONE
 
 
 def coverage_window(request: pb.CoverageRequest, now: int) -> TimeRange:
@@ -82,9 +84,28 @@ def reading(request: pb.ReadRangeRequest, now: int) -> Reading:
             require_complete=request.require_complete,
             after=_row_key(request.resume_after) if request.HasField("resume_after") else None,
         ),
-        _columns(SCHEMAS[series.kind], request),
+        _columns(SCHEMAS[series.kind], request.columns),
         _chunk_bytes(request.max_chunk_bytes),
         _compression(request.compression),
+    )
+
+
+def last_reading(request: pb.ReadLastRequest, now: int) -> Reading:
+    """What a ReadLastRequest asks for."""
+    series = series_id(request.series)
+    if not 1 <= request.count <= MAX_COUNT:
+        raise InvalidField("count", request.count, f"must be from 1 to {MAX_COUNT}")
+    end = _instant("end", request.end) if request.HasField("end") else now
+    return Reading(
+        ReadRequest(
+            series,
+            _all_before("end", end),
+            last=request.count,
+            ensure=request.ensure,
+            require_complete=request.require_complete,
+        ),
+        _columns(SCHEMAS[series.kind], request.columns),
+        MAX_CHUNK_BYTES,
     )
 
 
@@ -114,8 +135,12 @@ def _window_to_read(request: pb.ReadRangeRequest, now: int) -> TimeRange:
             raise InvalidField("range", "nothing", "must be given unless last is")
         return _time_range(request.range, now)
     end = _instant("range.end", request.range.end) if request.range.HasField("end") else now
+    return _all_before("range.end", end)
+
+
+def _all_before(field: str, end: int) -> TimeRange:
     if end <= EARLIEST:
-        raise InvalidField("range.end", iso(end), f"must be later than {iso(EARLIEST)}")
+        raise InvalidField(field, iso(end), f"must be later than {iso(EARLIEST)}")
     return TimeRange(EARLIEST, end)
 
 
@@ -151,11 +176,11 @@ def _row_key(key: pb.RowKey) -> RowKey:
     return RowKey(_instant("resume_after.ts", key.ts), key.seq)
 
 
-def _columns(schema: pa.Schema, request: pb.ReadRangeRequest) -> tuple[str, ...]:
+def _columns(schema: pa.Schema, wanted: Sequence[str]) -> tuple[str, ...]:
     """The columns to send, in the schema's order; `ts` always."""
-    if not request.columns:
+    if not wanted:
         return tuple(schema.names)
-    asked = {"ts", *request.columns}
+    asked = {"ts", *wanted}
     unknown = sorted(asked.difference(schema.names))
     if unknown:
         raise InvalidField("columns", unknown[0], f"must be of {', '.join(schema.names)}")

@@ -206,23 +206,6 @@ def test_a_moving_end_does_not_move_when_the_stream_is_resumed(call: Face) -> No
 
 
 @faces
-def test_a_few_last_rows_are_read(call: Face) -> None:
-    fake = history()
-    with serving(fake) as target:
-        table = call(target, "last", SERIES, 250, end=END, columns=["close"])
-    assert table.equals(pa.Table.from_batches([ROWS.slice(750)]).select(["ts", "close"]))
-    assert [request.last for request in fake.requests] == [250]
-
-
-@faces
-@pytest.mark.parametrize("messages", [0, 1], ids=["before the rows", "behind the rows"])
-def test_a_few_last_rows_are_asked_for_again_if_the_call_breaks(call: Face, messages: int) -> None:
-    with serving(history((messages, Break(grpc.StatusCode.UNAVAILABLE)))) as target:
-        table = call(target, "last", SERIES, 250)
-    assert table.equals(pa.Table.from_batches([ROWS.slice(750)]))
-
-
-@faces
 def test_many_last_rows_are_resumed_as_a_range(call: Face) -> None:
     rows = bars(3000)
     fake = history((2, Break(grpc.StatusCode.UNAVAILABLE)), rows=rows, chunk=500)
@@ -230,15 +213,6 @@ def test_many_last_rows_are_resumed_as_a_range(call: Face) -> None:
         table = call(target, "last", SERIES, 2500)
     assert table.equals(pa.Table.from_batches([rows.slice(500)]))
     assert [request.last for request in fake.requests] == [2500, 0]
-
-
-@faces
-def test_a_few_last_rows_are_asked_for_again_if_the_answer_is_lost(call: Face) -> None:
-    fake = history((0, Break(grpc.StatusCode.UNAVAILABLE)), rows=ROWS.slice(950))
-    with serving(fake) as target:
-        table = call(target, "last", SERIES, 50)
-    assert table.equals(pa.Table.from_batches([ROWS.slice(950)]))
-    assert [request.last for request in fake.requests] == [50, 50]
 
 
 @faces

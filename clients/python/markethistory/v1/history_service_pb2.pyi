@@ -398,8 +398,7 @@ class ReadRangeRequest(_message.Message):
     last: _builtins.int
     """If not 0, the last N rows stored before `range.end`. Unit: rows. Bounds: 0 to 10,000,000. Default 0.
     With `ensure`, the range of the last N bar widths is made covered first.
-    If these rows fit in `max_chunk_bytes`, the answer is exactly one message, so that the call may be made as
-    a unary one (on the wire they are the same), which many gRPC libraries do in less time.
+    ReadLast is faster for up to 1,000.
     """
     ensure: _builtins.bool
     """Fetch what is missing first, page by page; rows flow as soon as their page is covered. Default false."""
@@ -524,6 +523,98 @@ class ReadRangeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadRangeResponse: _TypeAlias = ReadRangeResponse  # noqa: Y015
+
+@_typing.final
+class ReadLastRequest(_message.Message):
+    """Asks for a few last rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ENSURE_FIELD_NUMBER: _builtins.int
+    REQUIRE_COMPLETE_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """The series id, see Series.series. Required."""
+    count: _builtins.int
+    """How many rows, the last ones stored before `end`; fewer if there are no more. Unit: rows.
+    Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first.
+    """
+    ensure: _builtins.bool
+    """Fetch what is missing first. Default false."""
+    require_complete: _builtins.bool
+    """Fail with FAILED_PRECONDITION if the range is not complete. What is PENDING does not count as missing.
+    Default false.
+    """
+    @_builtins.property
+    def end(self) -> _timestamp_pb2.Timestamp:
+        """End of the range, exclusive. Default: now."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Columns to send, in the schema's order whatever the order here. `ts` is always sent. Default: all.
+        Names as in ReadRangeRequest.columns.
+        """
+
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        count: _builtins.int = ...,
+        end: _timestamp_pb2.Timestamp | None = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        ensure: _builtins.bool = ...,
+        require_complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "count", b"count", "end", b"end", "ensure", b"ensure", "require_complete", b"require_complete", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadLastRequest: _TypeAlias = ReadLastRequest  # noqa: Y015
+
+@_typing.final
+class ReadLastResponse(_message.Message):
+    """A few last rows. Fields that ReadRangeResponse has too have its numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANGE_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    ARROW_IPC_FIELD_NUMBER: _builtins.int
+    row_count: _builtins.int
+    """Rows in `arrow_ipc`. Unit: rows."""
+    arrow_ipc: _builtins.bytes
+    """One complete Arrow IPC stream, ascending: the schema, batches, the end-of-stream marker. Schemas as in
+    ReadRangeResponse.arrow_ipc, not compressed. Unit: bytes.
+    """
+    @_builtins.property
+    def range(self) -> _series_pb2.TimeRange:
+        """The resolved range: from the first row to the end asked for. Always set."""
+
+    @_builtins.property
+    def summary(self) -> Global___ReadSummary:
+        """How the read ended. Always set."""
+
+    def __init__(
+        self,
+        *,
+        range: _series_pb2.TimeRange | None = ...,
+        row_count: _builtins.int = ...,
+        summary: Global___ReadSummary | None = ...,
+        arrow_ipc: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["range", b"range", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc", "range", b"range", "row_count", b"row_count", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadLastResponse: _TypeAlias = ReadLastResponse  # noqa: Y015
 
 @_typing.final
 class ReadSummary(_message.Message):

@@ -52,6 +52,11 @@ class HistoryServiceStub:
                 request_serializer=markethistory_dot_v1_dot_history__service__pb2.ReadRangeRequest.SerializeToString,
                 response_deserializer=markethistory_dot_v1_dot_history__service__pb2.ReadRangeResponse.FromString,
                 _registered_method=True)
+        self.ReadLast = channel.unary_unary(
+                '/markethistory.v1.HistoryService/ReadLast',
+                request_serializer=markethistory_dot_v1_dot_history__service__pb2.ReadLastRequest.SerializeToString,
+                response_deserializer=markethistory_dot_v1_dot_history__service__pb2.ReadLastResponse.FromString,
+                _registered_method=True)
         self.ListSeries = channel.unary_unary(
                 '/markethistory.v1.HistoryService/ListSeries',
                 request_serializer=markethistory_dot_v1_dot_history__service__pb2.ListSeriesRequest.SerializeToString,
@@ -96,6 +101,14 @@ class HistoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadLast(self, request, context):
+        """Reads a few last rows in one answer: what a strategy asks for at each bar. The rows are those that
+        ReadRange gives for `last`, in less time. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSeries(self, request, context):
         """Lists the series stored, by id ascending.
         """
@@ -128,6 +141,11 @@ def add_HistoryServiceServicer_to_server(servicer, server):
                     servicer.ReadRange,
                     request_deserializer=markethistory_dot_v1_dot_history__service__pb2.ReadRangeRequest.FromString,
                     response_serializer=markethistory_dot_v1_dot_history__service__pb2.ReadRangeResponse.SerializeToString,
+            ),
+            'ReadLast': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadLast,
+                    request_deserializer=markethistory_dot_v1_dot_history__service__pb2.ReadLastRequest.FromString,
+                    response_serializer=markethistory_dot_v1_dot_history__service__pb2.ReadLastResponse.SerializeToString,
             ),
             'ListSeries': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSeries,
@@ -224,6 +242,33 @@ class HistoryService:
             '/markethistory.v1.HistoryService/ReadRange',
             markethistory_dot_v1_dot_history__service__pb2.ReadRangeRequest.SerializeToString,
             markethistory_dot_v1_dot_history__service__pb2.ReadRangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLast(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/markethistory.v1.HistoryService/ReadLast',
+            markethistory_dot_v1_dot_history__service__pb2.ReadLastRequest.SerializeToString,
+            markethistory_dot_v1_dot_history__service__pb2.ReadLastResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,10 @@ class HistoryServiceStub:
     resolved range, the last one carries the summary: a stream that ended without a summary is broken and
     its rows are incomplete, whatever its status.
     """
+    ReadLast: _grpc.UnaryUnaryMultiCallable[_history_service_pb2.ReadLastRequest, _history_service_pb2.ReadLastResponse]
+    """Reads a few last rows in one answer: what a strategy asks for at each bar. The rows are those that
+    ReadRange gives for `last`, in less time. Idempotent.
+    """
     ListSeries: _grpc.UnaryUnaryMultiCallable[_history_service_pb2.ListSeriesRequest, _history_service_pb2.ListSeriesResponse]
     """Lists the series stored, by id ascending."""
     ListMarkets: _grpc.UnaryUnaryMultiCallable[_history_service_pb2.ListMarketsRequest, _history_service_pb2.ListMarketsResponse]
@@ -78,6 +82,10 @@ class HistoryServiceAsyncStub(HistoryServiceStub):
     """Streams the rows of a range, or the last N rows, ascending, as Arrow. The first message states the
     resolved range, the last one carries the summary: a stream that ended without a summary is broken and
     its rows are incomplete, whatever its status.
+    """
+    ReadLast: _aio.UnaryUnaryMultiCallable[_history_service_pb2.ReadLastRequest, _history_service_pb2.ReadLastResponse]  # type: ignore[assignment]
+    """Reads a few last rows in one answer: what a strategy asks for at each bar. The rows are those that
+    ReadRange gives for `last`, in less time. Idempotent.
     """
     ListSeries: _aio.UnaryUnaryMultiCallable[_history_service_pb2.ListSeriesRequest, _history_service_pb2.ListSeriesResponse]  # type: ignore[assignment]
     """Lists the series stored, by id ascending."""
@@ -122,6 +130,16 @@ class HistoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the rows of a range, or the last N rows, ascending, as Arrow. The first message states the
         resolved range, the last one carries the summary: a stream that ended without a summary is broken and
         its rows are incomplete, whatever its status.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadLast(
+        self,
+        request: _history_service_pb2.ReadLastRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_history_service_pb2.ReadLastResponse, _abc.Awaitable[_history_service_pb2.ReadLastResponse]]:
+        """Reads a few last rows in one answer: what a strategy asks for at each bar. The rows are those that
+        ReadRange gives for `last`, in less time. Idempotent.
         """
 
     @_abc_1.abstractmethod

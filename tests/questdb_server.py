@@ -15,8 +15,10 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -122,6 +124,22 @@ class QuestDb:
             self.kill()
             raise
 
+    def export_once(self) -> None:
+        """Has it make the table in which it logs exports.
+
+        QuestDB 9.3.4 does so at its first export of all, and refuses every later one if it is killed just then.
+        """
+        login = b64encode(":".join(LOGIN).encode()).decode()
+        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=_START_S)
+        try:
+            connection.request("GET", "/exp?query=SELECT+1&fmt=parquet", headers={"Authorization": f"Basic {login}"})
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise RuntimeError(f"QuestDB does not export: {content[:500]!r}")
+
     def kill(self) -> None:
         """As a crash does."""
         self._end(signal.SIGKILL)
@@ -160,6 +178,7 @@ def running_questdb(folder: Path, **settings: str) -> Iterator[QuestDb]:
     server = QuestDb(folder, *_two_free_ports(), settings)
     try:
         server.start()
+        server.export_once()
         yield server
     finally:
         server.kill()

@@ -13,9 +13,11 @@ import pytest
 from historyd.errors import StoreUnavailable
 from historyd.model.page import Layout
 from historyd.model.rows import Quarantined
+from historyd.model.series import Kind
 from historyd.model.venue import Origin
 from historyd.stores import questdb_link
 from historyd.stores.questdb import open_questdb
+from historyd.stores.questdb_reader import WINDOW_ROWS
 from tests.questdb_server import ROUNDS, running_questdb
 from tests.rows import BTC, MINUTE, answer, bars, minutes, slots
 
@@ -199,6 +201,36 @@ async def test_a_commit_whose_caller_leaves_is_carried_through(
     async with open_questdb(options) as store:
         (span,) = await store.coverage(BTC, minutes(0, 1000))
         assert (span.range, span.row_count) == (minutes(0, PAGE), PAGE)
+
+
+@pytest.mark.slow
+async def test_a_reader_that_pauses_holds_nothing_that_could_be_cut(
+    victim: QuestDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QuestDB ends every connection, by ending itself, while a reader has taken one batch of many and stands still."""
+    monkeypatch.setitem(WINDOW_ROWS, Kind.OHLCV, 2000)
+    ahead = asyncio.Semaphore(0)
+    async with open_questdb(victim.options()) as store:
+        await store.open_series(BTC, ORIGIN, Layout(2000))
+        for start in range(0, 12_000, 2000):
+            rows = bars(range(start, start + 2000))
+            await store.commit(BTC, answer(minutes(start, start + 2000), rows), rows)
+        export = store._reader._export
+
+        async def counted(query: str) -> bytes:
+            content = await export(query)
+            ahead.release()
+            return content
+
+        monkeypatch.setattr(store._reader, "_export", counted)
+        reading = store.read(BTC, minutes(0, 12_000))
+        taken = (await anext(reading)).num_rows
+        for _ in range(3):
+            await ahead.acquire()
+        await asyncio.to_thread(victim.stop)
+        await asyncio.to_thread(victim.start)
+        assert ahead.locked()
+        assert taken + len(await slots(reading)) == 12_000
 
 
 @pytest.mark.slow

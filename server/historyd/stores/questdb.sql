@@ -1,5 +1,5 @@
 -- The QuestDB store's tables and the statements it runs, on QuestDB 9.3.4.
--- {bars}, {trades}, {journal} and {set_aside} are the names of its tables, checked before they get here.
+-- {bars}, {trades}, {journal}, {set_aside} and {snapshots} are the names of its tables, checked before they get here.
 -- Instants are microseconds since 1970 UTC. A range [since, until) is half-open.
 
 -- name: make_bars
@@ -58,6 +58,19 @@ CREATE TABLE IF NOT EXISTS {set_aside} (
     content VARCHAR
 )
 
+-- name: make_snapshots
+-- What the journal's first `position` records come to for a series, in so many parts of packed segments. `mark` is the
+-- last of these records.
+CREATE TABLE IF NOT EXISTS {snapshots} (
+    series SYMBOL CAPACITY 1024 CACHE INDEX,
+    snapshot LONG,
+    position LONG,
+    mark VARCHAR,
+    parts INT,
+    part INT,
+    content VARCHAR
+)
+
 -- name: shape_bars
 SHOW COLUMNS FROM {bars}
 
@@ -69,6 +82,9 @@ SHOW COLUMNS FROM {journal}
 
 -- name: shape_set_aside
 SHOW COLUMNS FROM {set_aside}
+
+-- name: shape_snapshots
+SHOW COLUMNS FROM {snapshots}
 
 -- name: form
 SELECT walEnabled FROM tables() WHERE table_name = $1
@@ -98,7 +114,16 @@ FROM {journal} LIMIT $1, $2
 
 -- name: journal_of_series
 SELECT kind, series, since, until, asked_at, row_count, answer, set_aside, page_bars, anchor, host, sandbox, writer
-FROM (SELECT * FROM {journal} LIMIT $2) WHERE series = $1
+FROM (SELECT * FROM {journal} LIMIT $2, $3) WHERE series = $1
+
+-- name: put_snapshot
+INSERT INTO {snapshots} (series, snapshot, position, mark, parts, part, content) VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: snapshots_of_series
+SELECT snapshot, position, mark, parts, count() FROM {snapshots} WHERE series = $1
+
+-- name: snapshot
+SELECT part, content FROM {snapshots} WHERE series = $1 AND snapshot = $2 ORDER BY part
 
 -- name: journal_without_facts
 SELECT kind, series, since, until, asked_at, row_count, answer, set_aside, page_bars, anchor, host, sandbox, writer

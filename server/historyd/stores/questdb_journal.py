@@ -4,6 +4,7 @@ Theory of operation. The journal's table only grows, and its rows stand in the o
 log that every server replays to the same end: the first record of a kind decides, and nobody has to agree on clocks.
 A record that comes too late is void for everybody: an opening from another origin, an answer for a series dropped
 before it. What was replayed is kept in memory: openings of all series, answers of those series that were asked for.
+A series is replayed from its newest snapshot, and after many records one is taken.
 
 Promises: after `sync` everything is known that was visible when it was called; callers that come together share one
 look. `append` returns when its records are visible to every server and replayed here.
@@ -12,6 +13,7 @@ look. `append` returns when its records are visible to every server and replayed
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,10 +21,11 @@ from historyd.model.page import Layout, Pages
 from historyd.model.series import Kind, SeriesId
 from historyd.model.time_range import TimeRange
 from historyd.model.venue import Origin
+from historyd.stores.questdb_snapshots import Snapshot, Snapshots, due
 from historyd.stores.segments import Segment, Segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from historyd.stores.questdb_link import Link
 
@@ -99,6 +102,15 @@ class Openings:
                 self.origins.pop(series.exchange, None)
 
 
+@dataclass(slots=True)
+class _Followed:
+    """The answers of a series, and how many records have come after the place `since` of its last snapshot."""
+
+    segments: Segments
+    since: int
+    records: int = 0
+
+
 class Journal:
     """The journal as this server knows it. `begin` comes first."""
 
@@ -107,7 +119,8 @@ class Journal:
         self._link = link
         self._sql = sql
         self._writer = writer
-        self._replayed: dict[SeriesId, Segments] = {}
+        self._snapshots = Snapshots(link, sql)
+        self._followed: dict[SeriesId, _Followed] = {}
         self._length = 0
         self._looking = asyncio.Lock()
         self._looks_begun = 0
@@ -139,14 +152,16 @@ class Journal:
         await self.sync()
         if series not in self.openings.layouts:
             return None
-        if series not in self._replayed:
+        if series not in self._followed:
             async with self._looking:
                 await self._replay(series)
-        return self._replayed.get(series)
+        await self._take_snapshot(series)
+        return self.known(series)
 
     def known(self, series: SeriesId) -> Segments | None:
         """The answers of a series as of the last look, if they were asked for and it is open."""
-        return self._replayed.get(series)
+        followed = self._followed.get(series)
+        return None if followed is None else followed.segments
 
     async def append(self, records: Sequence[Record]) -> None:
         """Adds records; all or none of them if it raises StoreUnavailable."""
@@ -167,10 +182,22 @@ class Journal:
 
     async def _replay(self, series: SeriesId) -> None:
         """Under the same lock as `_follow`, so that nothing is applied twice or left out."""
-        if series in self._replayed or series not in self.openings.layouts:
+        if series in self._followed or series not in self.openings.layouts:
             return
-        rows = await self._link.fetch(self._sql["journal_of_series"], str(series), self._length)
-        self._replayed[series] = _replayed(self._fresh(series), map(Record._make, rows))
+        snapshot = await self._snapshots.newest(series, self._length)
+        rows = await self._link.fetch(self._sql["journal_of_series"], str(series), snapshot.position, self._length)
+        segments = self._fresh(series)
+        _replay(segments, snapshot, [Record(*row) for row in rows])
+        self._followed[series] = _Followed(segments, snapshot.position, len(rows))
+
+    async def _take_snapshot(self, series: SeriesId) -> None:
+        followed = self._followed.get(series)
+        if followed is None or not due(followed.records, len(followed.segments.all())):
+            return
+        # What is known is all of the first `_length` records, and nothing else, wherever this does not wait.
+        since, snapshot = followed.since, Snapshot(self._length, tuple(followed.segments.all()))
+        followed.since, followed.records = self._length, 0
+        await self._snapshots.keep(series, since, snapshot)
 
     def _fresh(self, series: SeriesId) -> Segments:
         layout = self.openings.layouts[series]
@@ -183,25 +210,26 @@ class Journal:
         if series is None:
             return
         if record.kind == "drop":
-            self._replayed.pop(series, None)
+            self._followed.pop(series, None)
         elif record.kind == "open":
             if series in self.openings.layouts and not was_open:
                 # What was answered before the series was dropped does not come back: nothing to look up.
-                self._replayed[series] = self._fresh(series)
-        elif series in self._replayed:
-            _take(self._replayed[series], record)
+                self._followed[series] = _Followed(self._fresh(series), self._length)
+        elif series in self._followed:
+            self._followed[series].records += 1
+            _take(self._followed[series].segments, record)
 
 
-def _replayed(segments: Segments, records: Iterable[Record]) -> Segments:
-    """The state after all records of one series, which is open at their end."""
-    records = list(records)
+def _replay(segments: Segments, snapshot: Snapshot, records: Sequence[Record]) -> None:
+    """Brings new segments to the state after a snapshot and all later records of a series that is open at their end."""
     begin = max((place for place, record in enumerate(records) if record.kind == "drop"), default=-1) + 1
-    opened = False
+    opened = begin == 0 and snapshot.position > 0
+    if opened:
+        segments.restore(snapshot.segments)
     for record in records[begin:]:
         opened = opened or record.kind == "open"
         if opened:
             _take(segments, record)
-    return segments
 
 
 def _take(segments: Segments, record: Record) -> None:

@@ -24,18 +24,19 @@ class Tables:
     trades: str
     journal: str
     set_aside: str
+    snapshots: str
 
     @classmethod
     def of_prefix(cls, prefix: str) -> Tables:
         """`crypto` gives `crypto_ohlcv`, `crypto_trades` and so on. Raises ValueError."""
         _check_name("table_prefix", prefix)
-        return cls(f"{prefix}_ohlcv", f"{prefix}_trades", f"{prefix}_journal", f"{prefix}_set_aside")
+        return cls(f"{prefix}_ohlcv", *_beside(prefix))
 
     @classmethod
     def of_table(cls, table: str) -> Tables:
         """Bars in `table`, the others named after it. Raises ValueError."""
         _check_name("table", table)
-        return cls(table, f"{table}_trades", f"{table}_journal", f"{table}_set_aside")
+        return cls(table, *_beside(table))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,11 @@ def _is_address(text: str, schemes: set[str]) -> bool:
         return url.scheme in schemes and bool(url.hostname) and url.port != 0
     except ValueError:
         return False
+
+
+def _beside(name: str) -> tuple[str, str, str, str]:
+    """All tables but the one of bars."""
+    return f"{name}_trades", f"{name}_journal", f"{name}_set_aside", f"{name}_snapshots"
 
 
 def _check_name(key: str, name: str) -> None:

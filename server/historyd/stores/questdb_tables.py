@@ -40,19 +40,26 @@ _JOURNAL: Final = {
     "written_at": "TIMESTAMP",
 }
 _SET_ASIDE: Final = {**_VALUES, "at": "LONG", "ts": "LONG", "reason": "VARCHAR", "content": "VARCHAR"}
+_SNAPSHOTS: Final = {
+    "series": "SYMBOL",
+    **dict.fromkeys(("snapshot", "position"), "LONG"),
+    **dict.fromkeys(("mark", "content"), "VARCHAR"),
+    **dict.fromkeys(("parts", "part"), "INT"),
+}
 _BARS_KEYS: Final = frozenset(("ts", "series", "answer"))
 _SHAPES: Final = {
     "bars": (_BARS, _BARS_KEYS),
     "trades": (_TRADES, _BARS_KEYS | {"seq"}),
     "journal": (_JOURNAL, frozenset[str]()),
     "set_aside": (_SET_ASIDE, frozenset[str]()),
+    "snapshots": (_SNAPSHOTS, frozenset[str]()),
 }
 """The columns and their types, and what rows are unique by; none for tables without WAL."""
 
 
 def statements(tables: Tables) -> Mapping[str, str]:
     """The statements of a store with these tables, by name."""
-    names = {"bars": tables.bars, "trades": tables.trades, "journal": tables.journal, "set_aside": tables.set_aside}
+    names = {role: getattr(tables, role) for role in _SHAPES}
     return {name: template.format(**names) for name, template in _TEMPLATES.items()}
 
 

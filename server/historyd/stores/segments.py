@@ -63,6 +63,11 @@ class Segments:
         self._kept: list[Segment] = []
         self._spans: Sequence[Covered] | None = []
 
+    def restore(self, kept: Sequence[Segment]) -> None:
+        """Begins anew with these, which were all of some series' at one time."""
+        self._kept = list(kept)
+        self._spans = None
+
     def lay(self, new: Segment) -> None:
         """Lays an answer over the others; where one that was asked later counts already, that one stays."""
         old = self.touching(new.range)

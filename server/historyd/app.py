@@ -55,6 +55,8 @@ async def serve(config: Config) -> None:
             print(f"historyd listening on {server.address}, store {describe(config.store.place)}", flush=True)  # noqa: T201 -- what a caller waits for
             await signals.first.wait()
             await _drain(server, config.drain_s, signals)
+            if signals.second.is_set():
+                engine.abandon()
 
 
 def check_exchanges(config: Config) -> None:

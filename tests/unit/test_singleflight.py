@@ -161,6 +161,17 @@ async def test_close_before_a_job_began_still_wakes_its_waiters(scene: Scene) ->
     scene.flights.leave(flight)
 
 
+async def test_abandoned_jobs_end_even_with_a_call_on_the_wire(scene: Scene) -> None:
+    flight = scene.flights.join("page", scene.call)
+    await scene.reached.wait()
+    scene.flights.abandon()
+    await flight.landed.wait()
+    with pytest.raises(ShuttingDown):
+        flight.outcome()
+    scene.flights.leave(flight)
+    assert scene.finished == 0
+
+
 async def test_a_flight_tells_what_its_job_does(scene: Scene) -> None:
     def waits_for(flight: Flight[int]) -> str | None:
         return flight.wait.detail if flight.wait is not None else None

@@ -88,6 +88,11 @@ class Backfiller:
         self._page_flights.close()
         self._open_flights.close()
 
+    def abandon(self) -> None:
+        """Ends all at once; what is on the wire is not waited for, and its answer is lost."""
+        self._page_flights.abandon()
+        self._open_flights.abandon()
+
     @property
     def under_way(self) -> int:
         """Pages being fetched and series being opened."""

@@ -74,6 +74,10 @@ class HistoryEngine:
         """No page is begun from now on: running ensures end with ShuttingDown at their next page boundary."""
         self._backfiller.drain()
 
+    def abandon(self) -> None:
+        """Ends all at once; what is on the wire is not waited for, and its answer is lost."""
+        self._backfiller.abandon()
+
     @property
     def under_way(self) -> int:
         """Pages being fetched and series being opened."""

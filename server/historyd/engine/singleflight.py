@@ -116,6 +116,12 @@ class SingleFlight(Generic[T]):
             if not flight.on_the_wire:
                 self._cancel(flight)
 
+    def abandon(self) -> None:
+        """No new jobs, and those that run are cancelled, whatever is on the wire."""
+        self._closed = True
+        for flight in list(self._flights.values()):
+            self._cancel(flight)
+
     def _start(self, key: Hashable, job: Callable[[Flight[T]], Awaitable[T]]) -> Flight[T]:
         if self._closed:
             raise ShuttingDown

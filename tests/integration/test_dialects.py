@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from historyd.sources.ccxt_setup import rebased
+from tests.source_lab import floats
 from tests.venues.binance import Binance
 from tests.venues.bybit import Bybit
 from tests.venues.coinbase import Coinbase
@@ -66,7 +67,7 @@ async def test_the_open_bar_is_among_the_bars(kind: type[Dialect]) -> None:
     async with plain_ccxt(dialect) as exchange:
         rows = await exchange.fetch_ohlcv(kind.spot, "1m", start, 10)
     expected = dialect.tape.candles.bars(kind.spot, "1m", start, NOW_MS, 10)
-    assert rows == [[at, *map(float, cells)] for at, *cells in expected]
+    assert rows == [list(row) for row in floats(expected)]
     assert rows[-1][0] < NOW_MS < rows[-1][0] + 60_000
 
 

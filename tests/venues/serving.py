@@ -111,7 +111,7 @@ class LoopbackVenue:
 async def serve(dialect: Dialect) -> AsyncIterator[LoopbackVenue]:
     """Serves a dialect on 127.0.0.1 while the context is open."""
     plans = [VenueFaults(tails) for tails in (dialect.bars_tail, dialect.trades_tail, dialect.markets_tail)]
-    venue = LoopbackVenue(dialect, *plans)
+    venue = LoopbackVenue(dialect, plans[0], plans[1], plans[2])
     app = web.Application(middlewares=[_noting(venue), *(plan.middleware for plan in plans)])
     for path, reply in dialect.routes().items():
         app.router.add_get(path, _handler(reply))

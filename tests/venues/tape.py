@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Tick(NamedTuple):
-    """One trade: the venue's id, nanoseconds since 1970, price and amount as decimal text, `buy` or `sell` (taker's)."""
+    """One trade: id, nanoseconds since 1970, price and amount as decimal text, the taker's side (`buy`, `sell`)."""
 
     id: int
     at_ns: int

@@ -24,6 +24,7 @@ Trade = tuple[int, int, str, str, bool]
 
 _MINUTE_MS: Final = 60_000
 _A_MINUTE: Final = 40
+_MOST_MINUTES: Final = 1_000
 _FAR_ID: Final = 2**62
 
 
@@ -72,22 +73,24 @@ class RandomTrades:
 
     def _collect(self, symbol: str, first_id: int, start_ms: int, end_ms: int, limit: int) -> list[Trade]:
         found: list[Trade] = []
-        minute, last = self._first_minute + first_id // _A_MINUTE, end_ms // _MINUTE_MS
-        while len(found) < limit and minute <= last:
+        minute, end = self._first_minute + first_id // _A_MINUTE, end_ms // _MINUTE_MS + 1
+        while len(found) < limit and minute < end:
+            count = min(end - minute, -(-limit // _A_MINUTE) + 1, _MOST_MINUTES)
             found += [
                 trade
-                for trade in self._minute(symbol, minute)
+                for trade in self._minutes(symbol, minute, count)
                 if trade[0] >= first_id and start_ms <= trade[1] <= end_ms
             ]
-            minute += 1
+            minute += count
         return found[:limit]
 
-    def _minute(self, symbol: str, minute: int) -> list[Trade]:
+    def _minutes(self, symbol: str, minute: int, count: int) -> list[Trade]:
+        """The trades of so many minutes."""
         seed = zlib.crc32(symbol.encode())
-        ids = np.arange(_A_MINUTE, dtype=np.int64) + (minute - self._first_minute) * _A_MINUTE
-        offsets = np.sort((noise(ids, seed + 11) * _MINUTE_MS).astype(np.int64))
-        offsets[4::5] = offsets[3::5]
-        times = minute * _MINUTE_MS + offsets
+        ids = np.arange(_A_MINUTE * count, dtype=np.int64) + (minute - self._first_minute) * _A_MINUTE
+        offsets = np.sort((noise(ids, seed + 11) * _MINUTE_MS).astype(np.int64).reshape(count, _A_MINUTE), axis=1)
+        offsets[:, 4::5] = offsets[:, 3::5]
+        times = ((minute + np.arange(count))[:, None] * _MINUTE_MS + offsets).ravel()
         prices, amounts = walk_price(times, symbol, seed), 0.001 + 2.0 * noise(ids, seed + 12) ** 4
         makers = noise(ids, seed + 13) < 0.5
         digits = 2 if prices[0] >= 1.0 else 6

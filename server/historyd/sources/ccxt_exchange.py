@@ -30,6 +30,7 @@ from historyd.errors import BadAnswer, ExchangeUnavailable, HistoryError, RateLi
 from historyd.ratelimit.base import Cost
 from historyd.sources.ccxt_errors import Reply, judge
 from historyd.sources.ccxt_rows import count_rows
+from historyd.sources.trade_rows import PLAIN_TRADES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -238,11 +239,12 @@ class GovernedCalls(_CcxtExchange):
 
     def parse_trades(self, trades: Any, market: Any = None, *_since_limit_and_params: Any) -> list[Any]:
         """All trades of the answer, in its order; one that cannot be read has no time."""
-        if not isinstance(trades, list):
-            raise BadAnswer(
-                f"{self._desk.exchange} answered with rows that are no trades", exchange=self._desk.exchange
-            )
-        return [self._read_trade(trade, market) for trade in trades]
+        exchange = self._desk.exchange
+        rows = list(trades.values()) if isinstance(trades, dict) else trades
+        if not isinstance(rows, list) or not all(isinstance(row, (list, dict)) for row in rows):
+            raise BadAnswer(f"{exchange} answered with rows that are no trades", exchange=exchange)
+        read = PLAIN_TRADES.get(exchange)
+        return [(read and read(row)) or self._read_trade(row, market) for row in rows]
 
     def _read_trade(self, trade: Any, market: Any) -> dict[str, Any]:
         try:

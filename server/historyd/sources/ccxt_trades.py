@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _Learned = TypeVar("_Learned")
 
 _LEAST_CAP: Final = 50
-"""No venue cuts its answers at fewer trades than this unless it was asked to."""
+"""No venue cuts its answers at fewer trades than this unless it was asked to; where a wrong guess costs many calls."""
 
 
 class TradeSource:
@@ -59,10 +59,11 @@ class TradeSource:
     def may_be_cut(self, exchange: str, rows: int, limit: int) -> bool:
         """Whether an answer may have been cut at the venue's page size, which may be less than what we believe.
 
-        It was not if it is shorter than another answer of this venue, or than any venue would cut it.
+        It was not if it is shorter than what was asked for and than another answer of this venue.
         """
-        self._longest[exchange] = max(self._longest[exchange], rows)
-        return rows >= limit or rows >= max(_LEAST_CAP, self._longest[exchange])
+        self._longest[exchange] = longest = max(self._longest[exchange], rows)
+        least = _LEAST_CAP if trade_traits_of(exchange).paging is Paging.WINDOWS else 1
+        return rows >= min(limit, max(longest, least))
 
     async def _asking(
         self,

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _MOST_BOOKMARKS: Final = 4096
 _FINEST_PROBE: Final = 3600 * MICROS_PER_S
 """The beginning of a series is looked for no more exactly than this."""
+_SHORTEN: Final = 8
+"""A window with too many trades is made so many times shorter."""
 _SPAN_MARGIN: Final = 2 * MICROS_PER_S
 """What is taken off "the trades of the last hour": clocks are known to about a second."""
 
@@ -139,11 +141,8 @@ class TradePager:
         return None
 
     async def _by_id(self, start: int) -> Piece:
-        mark, behind = self.marks.id_at(self.symbol, start), start + self.traits.longest
-        if mark is None:
-            page = await self.ask(start // MICROS_PER_MS, behind // MICROS_PER_MS - 1)
-        else:
-            page, behind = await self.ask(fromId=mark), LATEST
+        mark = self.marks.id_at(self.symbol, start)
+        page, behind = await self._seek(start) if mark is None else (await self.ask(fromId=mark), LATEST)
         while page.full:
             rows = self._hold(page)
             last = _last_ms(rows)
@@ -152,7 +151,37 @@ class TradePager:
                 return Piece(rows, TimeRange(start, last))
             # All in one millisecond, and perhaps not all of that.
             page, behind = await self.ask(fromId=str(self._whole_id(rows, -1) + 1)), LATEST
-        return Piece(self._hold(page), TimeRange(start, behind))
+        rows = self._hold(page)
+        if rows.num_rows and behind < LATEST:
+            self._keep_id(behind, str(self._whole_id(rows, -1) + 1))
+        return Piece(rows, TimeRange(start, behind))
+
+    async def _seek(self, start: int) -> tuple[TradePage, int]:
+        """Trades from an instant on, found by time; and the instant up to which they are all if they are not full.
+
+        Of a window with too many trades it is not known which ones come: so windows are shortened until one has few.
+        """
+        width = min(self.traits.longest, self.marks.widths.get(self.symbol, LATEST))
+        while True:
+            page = await self.ask(start // MICROS_PER_MS, (start + width) // MICROS_PER_MS - 1)
+            if not page.full:
+                self.marks.widths[self.symbol] = width * 2
+                return page, start + width
+            if width <= MICROS_PER_MS:
+                return await self._from_first_of(start, self._whole_id(page.rows, 0)), LATEST
+            width = max(MICROS_PER_MS, width // _SHORTEN // MICROS_PER_MS * MICROS_PER_MS)
+
+    async def _from_first_of(self, start: int, known: int) -> TradePage:
+        """The page that begins with the first trade of the millisecond `start`, of which the id `known` is one."""
+        before = known
+        while before > 0:
+            before = max(0, before - self.traits.page_trades)
+            page = await self.ask(fromId=str(before))
+            first = _first_id_since(page.rows, start)
+            known = known if first is None else min(known, int(first))
+            if _first_ms(page.rows) < start:
+                break
+        return await self.ask(fromId=str(known))
 
     async def _by_time(self, start: int) -> Piece:
         page, cursor = await self._since(start), None

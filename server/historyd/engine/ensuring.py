@@ -50,6 +50,8 @@ async def ensure(
             while walk.first is not None:
                 yield tally.progress(await walk.next(TICK_S), walk)
             tally.end_walk(walk)
+        # A covered span tells its oldest answer: one just given is not known from it if its neighbour is older.
+        believed_since = None
         view = await backfiller.look_again(view, believed_since)
         missing = await backfiller.plan(view, window, believed_since)
     spans = await uncovered(store, view, window)

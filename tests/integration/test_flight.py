@@ -447,7 +447,7 @@ async def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
         HistoryEngine(opened, ScriptedSource(clock), clock=clock, sleep=clock.sleep) as engine,
         serve_engine(engine) as local,
     ):
-        ready = {"series": "ohlcv:binance:BTC/USDT:1m", "start": "2024-01-01", "end": "2024-01-03", "ensure": True}
+        ready = {"series": "ohlcv:binance:BTC/USDT:1m", "start": "2024-01-01", "end": "2024-02-01", "ensure": True}
         house = House(local.server.address, local.stub, local.channel)
         await house.read(command(**ready))
         programs = [text.replace("127.0.0.1:50051", house.address) for text in examples()]

@@ -204,10 +204,10 @@ async def _exchange_info(request: web.Request) -> web.Response:
     exchange, futures = request.app[_EXCHANGE], request.path.startswith("/fapi")
     shown = [] if request.path.startswith("/dapi") else [one for one in exchange.listings if one.perpetual == futures]
     body = {"timezone": "UTC", "serverTime": exchange.clock(), "rateLimits": [], "exchangeFilters": []}
-    return web.json_response({**body, "symbols": [_market(listing) for listing in shown]})
+    return web.json_response({**body, "symbols": [describe(listing) for listing in shown]})
 
 
-def _market(listing: Listing) -> dict[str, object]:
+def describe(listing: Listing) -> dict[str, object]:
     """As much of the dialect's description of a market as ccxt reads."""
     filters = [
         {"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000.00", "tickSize": "0.01"},

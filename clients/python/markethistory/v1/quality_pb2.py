@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from markethistory.v1 import series_pb2 as markethistory_dot_v1_dot_series__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emarkethistory/v1/quality.proto\x12\x10markethistory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmarkethistory/v1/series.proto\"\x86\x01\n\x0eQualityRequest\x12\x0e\n\x06series\x18\x01 \x01(\t\x12*\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x11\n\trow_limit\x18\x05 \x01(\x05\"\xbe\x01\n\x0fQualityResponse\x12*\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1c.markethistory.v1.QualityDay\x12*\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12:\n\x10quarantined_rows\x18\x03 \x03(\x0b\x32 .markethistory.v1.QuarantinedRow\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\x99\x03\n\nQualityDay\x12*\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12\x11\n\trow_count\x18\x02 \x01(\x03\x12\x16\n\x0e\x65xpected_count\x18\x03 \x01(\x03\x12\x13\n\x0b\x65mpty_count\x18\x04 \x01(\x03\x12\x15\n\rspoiled_count\x18\x05 \x01(\x03\x12\x15\n\rmissing_count\x18\x06 \x01(\x03\x12\x15\n\rpending_count\x18\x07 \x01(\x03\x12\x19\n\x11unreachable_count\x18\x08 \x01(\x03\x12\x36\n\x0bquarantined\x18\t \x03(\x0b\x32!.markethistory.v1.QuarantineCount\x12\x15\n\rrevised_count\x18\n \x01(\x03\x12\x19\n\x11zero_volume_count\x18\x0b \x01(\x03\x12\x1d\n\x15zero_volume_run_count\x18\x0c \x01(\x03\x12\x1f\n\x17longest_zero_volume_run\x18\r \x01(\x03\x12\x15\n\routlier_count\x18\x0e \x01(\x03\"4\n\x0fQuarantineCount\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\trow_count\x18\x02 \x01(\x03\"U\n\x0eQuarantinedRow\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0b\n\x03row\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emarkethistory/v1/quality.proto\x12\x10markethistory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmarkethistory/v1/series.proto\"\xb4\x01\n\x0eQualityRequest\x12\x16\n\x06series\x18\x01 \x01(\tR\x06series\x12\x31\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\x12\x1b\n\trow_limit\x18\x05 \x01(\x05R\x08rowLimit\"\xeb\x01\n\x0fQualityResponse\x12\x30\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1c.markethistory.v1.QualityDayR\x04\x64\x61ys\x12\x31\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12K\n\x10quarantined_rows\x18\x03 \x03(\x0b\x32 .markethistory.v1.QuarantinedRowR\x0fquarantinedRows\x12&\n\x0fnext_page_token\x18\x04 \x01(\tR\rnextPageToken\"\xe5\x04\n\nQualityDay\x12\x31\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x1b\n\trow_count\x18\x02 \x01(\x03R\x08rowCount\x12%\n\x0e\x65xpected_count\x18\x03 \x01(\x03R\rexpectedCount\x12\x1f\n\x0b\x65mpty_count\x18\x04 \x01(\x03R\nemptyCount\x12#\n\rspoiled_count\x18\x05 \x01(\x03R\x0cspoiledCount\x12#\n\rmissing_count\x18\x06 \x01(\x03R\x0cmissingCount\x12#\n\rpending_count\x18\x07 \x01(\x03R\x0cpendingCount\x12+\n\x11unreachable_count\x18\x08 \x01(\x03R\x10unreachableCount\x12\x43\n\x0bquarantined\x18\t \x03(\x0b\x32!.markethistory.v1.QuarantineCountR\x0bquarantined\x12#\n\rrevised_count\x18\n \x01(\x03R\x0crevisedCount\x12*\n\x11zero_volume_count\x18\x0b \x01(\x03R\x0fzeroVolumeCount\x12\x31\n\x15zero_volume_run_count\x18\x0c \x01(\x03R\x12zeroVolumeRunCount\x12\x35\n\x17longest_zero_volume_run\x18\r \x01(\x03R\x14longestZeroVolumeRun\x12#\n\routlier_count\x18\x0e \x01(\x03R\x0coutlierCount\"F\n\x0fQuarantineCount\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1b\n\trow_count\x18\x02 \x01(\x03R\x08rowCount\"f\n\x0eQuarantinedRow\x12*\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x10\n\x03row\x18\x03 \x01(\tR\x03rowb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'markethistory.v1.quality_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_QUALITYREQUEST']._serialized_start=117
-  _globals['_QUALITYREQUEST']._serialized_end=251
-  _globals['_QUALITYRESPONSE']._serialized_start=254
-  _globals['_QUALITYRESPONSE']._serialized_end=444
-  _globals['_QUALITYDAY']._serialized_start=447
-  _globals['_QUALITYDAY']._serialized_end=856
-  _globals['_QUARANTINECOUNT']._serialized_start=858
-  _globals['_QUARANTINECOUNT']._serialized_end=910
-  _globals['_QUARANTINEDROW']._serialized_start=912
-  _globals['_QUARANTINEDROW']._serialized_end=997
+  _globals['_QUALITYREQUEST']._serialized_end=297
+  _globals['_QUALITYRESPONSE']._serialized_start=300
+  _globals['_QUALITYRESPONSE']._serialized_end=535
+  _globals['_QUALITYDAY']._serialized_start=538
+  _globals['_QUALITYDAY']._serialized_end=1151
+  _globals['_QUARANTINECOUNT']._serialized_start=1153
+  _globals['_QUARANTINECOUNT']._serialized_end=1223
+  _globals['_QUARANTINEDROW']._serialized_start=1225
+  _globals['_QUARANTINEDROW']._serialized_end=1327
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,7 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.coverage": _CORE,
     "historyd.quality": _CORE,
     "historyd.quality_report": (*_CORE, "historyd.coverage"),
+    "historyd.trade_quality": (*_CORE, "historyd.quality"),
     "historyd.planner": (*_CORE, "historyd.coverage"),
     "historyd.ratelimit": _CORE,
     "historyd.leases": (*_CORE, "historyd.ratelimit.redis", "historyd.ratelimit.errands"),
@@ -41,6 +42,7 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
         "historyd.planner",
         "historyd.quality",
         "historyd.quality_report",
+        "historyd.trade_quality",
     ),
     "historyd.service": (
         *_CORE,
@@ -69,6 +71,7 @@ MENDS: Final[dict[str, str]] = {
     "historyd.coverage": "keep it pure; let the caller pass the values in",
     "historyd.quality": "keep it pure; let the caller pass the values in",
     "historyd.quality_report": "keep it pure; let the engine pass the values in",
+    "historyd.trade_quality": "keep it pure; let the caller pass the values in",
     "historyd.planner": "keep it pure: no clock, no I/O; let the engine pass the values in",
     "historyd.leases": "a lease knows names only; let the engine or app pass the values in",
     "historyd.ratelimit": "a limiter knows costs and keys only; let the source or app pass the values in",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from historyd.coverage import Fact, Unreachable
 from historyd.errors import BadAnswer
+from historyd.leases.base import LeaseLost
 from historyd.model.time_range import MICROS_PER_S, TimeRange, between
 from historyd.planner import missing
 from historyd.quality import judge_bars
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from historyd.engine.retrying import Retrying
-    from historyd.engine.singleflight import Flight, SingleFlight
+    from historyd.engine.singleflight import Caller, Flight, SingleFlight
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.timeframe import Grid
@@ -111,8 +112,12 @@ class PageFetcher:
         Raises what the source raises once the retries are spent, or what the store raises.
         """
         name = f"{job.series}@{job.window.start}"
-        async with self._leases.page(name, lambda: self._is_covered(job)) as is_ours:
-            return await self._fetch(job, flight) if is_ours else PageOutcome(job.window)
+        while True:
+            try:
+                async with self._leases.page(name, flight, lambda: self._is_covered(job)) as is_ours:
+                    return await self._fetch(job, flight) if is_ours else PageOutcome(job.window)
+            except LeaseLost:
+                continue
 
     async def _fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
         policy = self._source.retry_policy(job.series.exchange)
@@ -161,10 +166,10 @@ class Backfill:
     """
 
     def __init__(
-        self, flights: SingleFlight[PageOutcome], fetcher: PageFetcher, jobs: Iterator[PageJob], *, urgent: bool
+        self, flights: SingleFlight[PageOutcome], fetcher: PageFetcher, jobs: Iterator[PageJob], caller: Caller
     ) -> None:
         self._flights = flights
-        self._urgent = urgent
+        self._caller = caller
         self._fetcher = fetcher
         self._jobs = jobs
         self._under_way: deque[tuple[PageJob, Flight[PageOutcome]]] = deque()
@@ -176,7 +181,7 @@ class Backfill:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         while self._under_way:
-            self._flights.leave(self._under_way.popleft()[1], urgent=self._urgent)
+            self._flights.leave(self._under_way.popleft()[1], self._caller)
 
     @property
     def first(self) -> TimeRange | None:
@@ -202,7 +207,7 @@ class Backfill:
         except TimeoutError:
             return None
         self._under_way.popleft()
-        self._flights.leave(flight, urgent=self._urgent)
+        self._flights.leave(flight, self._caller)
         self._calls_landed += flight.call_count
         outcome = flight.outcome()
         self._board()
@@ -211,5 +216,5 @@ class Backfill:
     def _board(self) -> None:
         while len(self._under_way) < LOOKAHEAD and (job := next(self._jobs, None)) is not None:
             key = (job.series, job.window.start)
-            flight = self._flights.join(key, partial(self._fetcher.fetch, job), urgent=self._urgent)
+            flight = self._flights.join(key, partial(self._fetcher.fetch, job), self._caller)
             self._under_way.append((job, flight))

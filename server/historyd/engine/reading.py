@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from historyd.coverage import Span
     from historyd.engine.backfiller import Backfiller, View
     from historyd.engine.events import ReadRequest
-    from historyd.model.series import SeriesId
     from historyd.stores.base import Store
 
 ReadEvent: TypeAlias = "ReadStart | ReadWaiting | pa.RecordBatch | ReadSummary"
@@ -75,9 +74,9 @@ async def _readable(backfiller: Backfiller, request: ReadRequest) -> AsyncGenera
     if wanted is None:
         return
     if request.ensure:
-        view, missing = await backfiller.prepare(request.series, wanted)
+        view, missing = await backfiller.prepare(request.series, wanted, deadline=request.deadline)
         if missing.gaps:
-            with backfiller.walk(view, missing) as walk:
+            with backfiller.walk(view, missing, deadline=request.deadline) as walk:
                 while walk.first is not None:
                     ready = between(cursor, min(walk.first.start, end))
                     if ready is not None:
@@ -98,7 +97,7 @@ async def _last_rows(
     settled = min(end, view.horizon.closed_through)
     widths = TimeRange(max(EARLIEST, view.pages.grid.back(settled, request.last)), settled)
     if request.ensure:
-        await _cover(backfiller, request.series, widths)
+        await _cover(backfiller, request, widths)
     if request.require_complete:
         _refuse_holes(request, await uncovered(store, view, widths))
     started = False
@@ -112,10 +111,10 @@ async def _last_rows(
         yield ReadStart(TimeRange(widths.start, end))
 
 
-async def _cover(backfiller: Backfiller, series: SeriesId, window: TimeRange) -> None:
-    view, missing = await backfiller.prepare(series, window)
+async def _cover(backfiller: Backfiller, request: ReadRequest, window: TimeRange) -> None:
+    view, missing = await backfiller.prepare(request.series, window, deadline=request.deadline)
     if missing.gaps:
-        with backfiller.walk(view, missing) as walk:
+        with backfiller.walk(view, missing, deadline=request.deadline) as walk:
             while walk.first is not None:
                 await walk.next()
 

@@ -5,6 +5,7 @@ MAKEFLAGS += --no-print-directory
 TOOLS := $(CURDIR)/.tools
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --frozen --quiet
+PROST := $(TOOLS)/bin/protoc-gen-tonic
 GRPCURL := $(TOOLS)/bin/grpcurl
 GRPCURL_MODULE := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 NAME ?= read
@@ -16,7 +17,7 @@ help: ## Shows this list.
 demo: $(UV) ## Fills a month of bars from a small exchange on this machine, and reads it back.
 	@$(RUN) --no-dev --extra ccxt historyd demo
 
-test: lint $(GRPCURL) redis ## Everything that CI runs: lint, then every test.
+test: lint $(GRPCURL) $(PROST) redis ## Everything that CI runs: lint, then every test.
 	@echo "== tests"
 	@$(RUN) -m pytest -W error -n auto -q
 
@@ -29,8 +30,8 @@ lint: install ## Style, format and types.
 torture: install ## Kills QuestDB, and servers on it, at 20 random moments each.
 	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py tests/e2e/test_questdb.py -k killed
 
-generate: install ## Generates the Python code of the contract from proto/.
-	@$(RUN) python proto/generate.py clients/python
+generate: install $(PROST) ## Generates the code of the contract in all languages (buf.gen.yaml); needs Go, Rust, Node.
+	@$(RUN) python proto/generate.py
 
 bench: install ## Runs one benchmark: make bench NAME=read (the others: ls benchmarks).
 	@$(RUN) python -m benchmarks $(NAME)
@@ -61,6 +62,14 @@ $(GRPCURL):
 	  GOBIN=$(TOOLS)/bin GOFLAGS=-mod=mod go install $(GRPCURL_MODULE); \
 	elif [ -n "$$CI" ]; then echo "CI needs Go: the tests drive the server with grpcurl."; exit 1; \
 	else echo "No Go here: the tests that drive the server with grpcurl will be skipped."; fi
+
+# Two protoc plugins, built without optimisation: they run for milliseconds.
+$(PROST):
+	@if command -v cargo >/dev/null 2>&1; then \
+	  echo "== protoc-gen-prost and protoc-gen-tonic, built from their crates into .tools (once, some minutes)"; \
+	  cargo install --quiet --locked --debug --root $(TOOLS) protoc-gen-prost@0.5.0 protoc-gen-tonic@0.5.0; \
+	elif [ -n "$$CI" ]; then echo "CI needs Rust: its code is generated again and compared."; exit 1; \
+	else echo "No Rust here: its code cannot be generated."; fi
 
 # The tests start a redis-server of their own. CI may bring it; at home that is for you to do.
 redis:

@@ -1,7 +1,7 @@
 /** When a broken call is made again, after what pause, and until when. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
-import { IncompleteStreamError, type MarketHistoryError } from "./errors.js";
+import { BadAnswerError, IncompleteStreamError, type MarketHistoryError } from "./errors.js";
 
 /** How often and how patiently a broken stream is resumed. */
 export interface RetryPolicy {
@@ -75,5 +75,5 @@ function mayHelp(error: MarketHistoryError): boolean {
   if (error.reason !== "") {
     return error.retryAfterMs !== undefined && !TRIED_BY_SERVER.has(error.reason);
   }
-  return error instanceof IncompleteStreamError || BROKEN.has(error.code);
+  return error instanceof IncompleteStreamError || (BROKEN.has(error.code) && !(error instanceof BadAnswerError));
 }

@@ -8,7 +8,9 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 
-/** Counts the failures of one logical call: when it is made again, after what pause, and until when. */
+/**
+ * Counts the failures of one logical call: when it is made again, after what pause, and until when.
+ */
 final class Attempts {
 
   // INTERNAL is what a reset HTTP/2 stream becomes; CANCELLED was not us: that is seen to before.
@@ -84,7 +86,10 @@ final class Attempts {
     }
   }
 
-  /** Whether the server says that asking again may help or, if it said nothing, the stream just broke. */
+  /**
+   * Whether the server says that asking again may help or, if it said nothing, the stream just
+   * broke.
+   */
   private static boolean mayHelp(MarketHistoryException error) {
     if (!error.reason().isEmpty()) {
       return error.retryAfter().isPresent() && !TRIED_BY_SERVER.contains(error.reason());

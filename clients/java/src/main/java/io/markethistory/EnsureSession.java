@@ -10,8 +10,9 @@ import java.util.Optional;
 /**
  * One logical ensure over as many calls as it takes. No I/O.
  *
- * <p>An ensure is idempotent: if its stream breaks, the same range is asked for again and only what is still missing is
- * fetched. Progress and result add up over the calls, so that counters never decrease.
+ * <p>An ensure is idempotent: if its stream breaks, the same range is asked for again and only what
+ * is still missing is fetched. Progress and result add up over the calls, so that counters never
+ * decrease.
  */
 final class EnsureSession {
 

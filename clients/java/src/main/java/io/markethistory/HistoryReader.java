@@ -21,12 +21,13 @@ import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
 import org.apache.arrow.vector.types.pojo.Schema;
 
 /**
- * Rows of a read as they come, batch by batch in key order, in bounded memory: an {@link ArrowReader}, so whatever takes
- * one takes this.
+ * Rows of a read as they come, batch by batch in key order, in bounded memory: an {@link
+ * ArrowReader}, so whatever takes one takes this.
  *
- * <p>{@link #loadNextBatch()} puts the next rows into {@link #getVectorSchemaRoot()}, where they stay until the next
- * load. A broken stream is resumed after its last row; if it breaks for good, {@code loadNextBatch} throws, and what was
- * taken from it is incomplete. Used by one thread; {@link #cancel()} may be called by any.
+ * <p>{@link #loadNextBatch()} puts the next rows into {@link #getVectorSchemaRoot()}, where they
+ * stay until the next load. A broken stream is resumed after its last row; if it breaks for good,
+ * {@code loadNextBatch} throws, and what was taken from it is incomplete. Used by one thread;
+ * {@link #cancel()} may be called by any.
  */
 public final class HistoryReader extends ArrowReader {
 
@@ -68,7 +69,8 @@ public final class HistoryReader extends ArrowReader {
   /**
    * Loads the next batch of at least one row.
    *
-   * @return whether there was one; false: all rows were read, and {@link #summary()} tells how it ended
+   * @return whether there was one; false: all rows were read, and {@link #summary()} tells how it
+   *     ended
    * @throws MarketHistoryException if the read fails
    */
   @Override
@@ -110,7 +112,10 @@ public final class HistoryReader extends ArrowReader {
     return session.range();
   }
 
-  /** Ends the read; a thread that waits for rows gets a {@link MarketHistoryException} of code CANCELLED. */
+  /**
+   * Ends the read; a thread that waits for rows gets a {@link MarketHistoryException} of code
+   * CANCELLED.
+   */
   public void cancel() {
     call.cancel(null);
   }

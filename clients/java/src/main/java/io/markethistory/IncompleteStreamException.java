@@ -3,7 +3,8 @@ package io.markethistory;
 import io.grpc.Status;
 
 /**
- * A stream ended before its summary or result, and asking for the rest did not help. What it brought is incomplete.
+ * A stream ended before its summary or result, and asking for the rest did not help. What it
+ * brought is incomplete.
  */
 public final class IncompleteStreamException extends MarketHistoryException {
 

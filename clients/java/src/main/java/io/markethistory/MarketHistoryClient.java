@@ -30,11 +30,13 @@ import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.memory.RootAllocator;
 
 /**
- * Asks one server for market history. Safe for use by several threads; to be closed when it is no longer needed.
+ * Asks one server for market history. Safe for use by several threads; to be closed when it is no
+ * longer needed.
  *
- * <p>Every method throws {@link MarketHistoryException} for what goes wrong at the server or on the way, {@link
- * IllegalArgumentException} for arguments that cannot be right. Calls belong to the gRPC {@link Context} in which they
- * are made: if that is cancelled or its deadline passes, they end.
+ * <p>Every method throws {@link MarketHistoryException} for what goes wrong at the server or on the
+ * way, {@link IllegalArgumentException} for arguments that cannot be right. Calls belong to the
+ * gRPC {@link Context} in which they are made: if that is cancelled or its deadline passes, they
+ * end.
  */
 public final class MarketHistoryClient implements AutoCloseable {
 
@@ -63,7 +65,8 @@ public final class MarketHistoryClient implements AutoCloseable {
   }
 
   /**
-   * A client of the server at a target, without TLS and token. Nothing is sent before the first call.
+   * A client of the server at a target, without TLS and token. Nothing is sent before the first
+   * call.
    *
    * @param target {@code host:port}
    * @return the client
@@ -112,8 +115,8 @@ public final class MarketHistoryClient implements AutoCloseable {
    *
    * @param series such as {@code ohlcv:binance:BTC/USDT:1m}
    * @param range the range
-   * @param listener told of the plan first, of progress at least once a second, of the result last; what it throws ends
-   *     the call
+   * @param listener told of the plan first, of progress at least once a second, of the result last;
+   *     what it throws ends the call
    * @return what was done
    */
   public EnsureResult ensureRange(
@@ -246,8 +249,7 @@ public final class MarketHistoryClient implements AutoCloseable {
     }
   }
 
-  private EnsureSession ensure(
-      EnsureRangeRequest request, Consumer<EnsureRangeResponse> listener) {
+  private EnsureSession ensure(EnsureRangeRequest request, Consumer<EnsureRangeResponse> listener) {
     var session = new EnsureSession(request);
     var attempts = new Attempts(retry);
     while (!session.done()) {
@@ -317,7 +319,8 @@ public final class MarketHistoryClient implements AutoCloseable {
     /**
      * Asks with TLS as told.
      *
-     * @param chosen such as {@link TlsChannelCredentials} with a trust manager or a key of one's own
+     * @param chosen such as {@link TlsChannelCredentials} with a trust manager or a key of one's
+     *     own
      * @return this
      */
     public Builder tls(ChannelCredentials chosen) {
@@ -326,7 +329,8 @@ public final class MarketHistoryClient implements AutoCloseable {
     }
 
     /**
-     * Sends a token with each call, if the server asks for one. Without TLS anybody on the way can read it.
+     * Sends a token with each call, if the server asks for one. Without TLS anybody on the way can
+     * read it.
      *
      * @param token the token
      * @return this

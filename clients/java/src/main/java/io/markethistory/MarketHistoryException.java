@@ -14,8 +14,8 @@ import java.util.Map;
 import java.util.Optional;
 
 /**
- * A call failed at the server or on the way. What is wrong with an argument before anything is sent is an {@link
- * IllegalArgumentException}.
+ * A call failed at the server or on the way. What is wrong with an argument before anything is sent
+ * is an {@link IllegalArgumentException}.
  */
 public class MarketHistoryException extends RuntimeException {
 
@@ -58,7 +58,8 @@ public class MarketHistoryException extends RuntimeException {
     Duration retryAfter = null;
     var status = StatusProto.fromThrowable(failure);
     try {
-      for (var detail : status == null ? List.<com.google.protobuf.Any>of() : status.getDetailsList()) {
+      for (var detail :
+          status == null ? List.<com.google.protobuf.Any>of() : status.getDetailsList()) {
         if (detail.is(ErrorInfo.class)) {
           info = detail.unpack(ErrorInfo.class);
         } else if (detail.is(RetryInfo.class)) {
@@ -88,8 +89,8 @@ public class MarketHistoryException extends RuntimeException {
   /**
    * Why the call failed, in the contract's words.
    *
-   * @return name of an ErrorReason without its prefix, such as {@code UNKNOWN_SYMBOL}; empty if the server did not
-   *     answer itself
+   * @return name of an ErrorReason without its prefix, such as {@code UNKNOWN_SYMBOL}; empty if the
+   *     server did not answer itself
    */
   public String reason() {
     return reason;
@@ -98,7 +99,8 @@ public class MarketHistoryException extends RuntimeException {
   /**
    * The same as a value of the contract.
    *
-   * @return the reason; UNSPECIFIED if there is none, UNRECOGNIZED if the server is newer than this client
+   * @return the reason; UNSPECIFIED if there is none, UNRECOGNIZED if the server is newer than this
+   *     client
    */
   public ErrorReason errorReason() {
     if (reason.isEmpty()) {

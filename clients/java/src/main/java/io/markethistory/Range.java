@@ -19,7 +19,8 @@ public record Range(Instant start, Instant end) {
    *
    * @param start first instant, or null
    * @param end first instant after the range, or null
-   * @throws IllegalArgumentException if it ends before it begins, or an instant is finer than a microsecond
+   * @throws IllegalArgumentException if it ends before it begins, or an instant is finer than a
+   *     microsecond
    */
   public Range {
     check(start, "start");

@@ -11,7 +11,8 @@ import java.util.List;
  *
  * @param columns columns to read, {@code ts} always comes; empty: all
  * @param ensure whether to fetch first what the server does not have
- * @param requireComplete whether to fail with reason INCOMPLETE if a span cannot be had; else the summary names it
+ * @param requireComplete whether to fail with reason INCOMPLETE if a span cannot be had; else the
+ *     summary names it
  * @param compression of the rows on the wire
  */
 public record ReadOptions(

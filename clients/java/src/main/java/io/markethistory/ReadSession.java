@@ -16,12 +16,13 @@ import org.apache.arrow.vector.types.pojo.Schema;
 /**
  * One logical read over as many calls as it takes: what to ask next, what an answer means. No I/O.
  *
- * <p>The first message fixes the range; each message names the key of its last row. If a call breaks, the next one asks
- * for the same range after that key, so that rows are neither doubled nor lost, and a moving end does not move. Only the
- * summary ends a read: a stream that merely stops is broken, whatever its status.
+ * <p>The first message fixes the range; each message names the key of its last row. If a call
+ * breaks, the next one asks for the same range after that key, so that rows are neither doubled nor
+ * lost, and a moving end does not move. Only the summary ends a read: a stream that merely stops is
+ * broken, whatever its status.
  *
- * <p>Promises: a row is handed on once; what does not fit (a key that does not ascend, a count that differs, another
- * schema) throws {@link BadAnswerException} instead of being handed on.
+ * <p>Promises: a row is handed on once; what does not fit (a key that does not ascend, a count that
+ * differs, another schema) throws {@link BadAnswerException} instead of being handed on.
  */
 final class ReadSession {
 
@@ -98,7 +99,10 @@ final class ReadSession {
     }
   }
 
-  /** Checks the time of the first row after a resume, in microseconds; trades may share the time of the row before. */
+  /**
+   * Checks the time of the first row after a resume, in microseconds; trades may share the time of
+   * the row before.
+   */
   void checkFirst(long time) {
     if (resumedAfter != null) {
       var last = micros(resumedAfter.getTs());
@@ -113,7 +117,11 @@ final class ReadSession {
   void finish() {
     if (summary == null) {
       throw new IncompleteStreamException(
-          "the stream of " + request.getSeries() + " ended after " + rowCount + " rows without its summary");
+          "the stream of "
+              + request.getSeries()
+              + " ended after "
+              + rowCount
+              + " rows without its summary");
     }
   }
 

@@ -7,7 +7,8 @@ import java.time.Duration;
  *
  * @param attempts calls in a row that may fail without bringing anything new; 1: never resume
  * @param backoff longest pause before the second of them; doubles with each further one
- * @param most longest pause at all; a server that asks for a longer one gets none: its error is thrown
+ * @param most longest pause at all; a server that asks for a longer one gets none: its error is
+ *     thrown
  */
 public record RetryPolicy(int attempts, Duration backoff, Duration most) {
 

@@ -22,7 +22,10 @@ import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 
-/** Runs the cases that every client runs: {@code conformance TARGET CASES}; see tests/clients/README.md. */
+/**
+ * Runs the cases that every client runs: {@code conformance TARGET CASES}; see
+ * tests/clients/README.md.
+ */
 public final class Conformance {
 
   private record Case(

@@ -17,7 +17,9 @@ import org.apache.arrow.vector.TimeStampVector;
 import org.apache.arrow.vector.VarCharVector;
 import org.apache.arrow.vector.VectorSchemaRoot;
 
-/** The digests by which clients of all languages are compared; tests/clients/README.md defines them. */
+/**
+ * The digests by which clients of all languages are compared; tests/clients/README.md defines them.
+ */
 final class Digest {
 
   /** One line of a span or an event. */

@@ -6,7 +6,7 @@ A null is a value that the exchange did not give; NaN and infinity never get in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -60,8 +60,12 @@ class RowKey:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A row that breaks a rule: its time (None if it has none), the rule broken, the row as text (JSON)."""
+    """A row that breaks a rule: its time (None if it has none), the rule broken, the row as text (JSON).
+
+    `at` is where a store counts it: its time, or the start of the range asked for if that is not in it; None before.
+    """
 
     ts: int | None
     reason: str
     row: str
+    at: int | None = field(default=None, compare=False)

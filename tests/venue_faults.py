@@ -112,6 +112,11 @@ def status(code: int, *, retry_after: str | None = None, body: str = '{"msg":"no
     return answer(body, code, {} if retry_after is None else {"Retry-After": retry_after})
 
 
+def elsewhere(place: str) -> Fault:
+    """Tells the caller to go there instead."""
+    return answer("", 302, {"Location": place})
+
+
 def hang() -> Fault:
     """Never answers."""
 

@@ -37,7 +37,8 @@ class Horizon:
         closed_through = grid.floor(venue_now - settle)
         if venue.depth_bars is None or series.timeframe is None:
             return cls(EARLIEST, closed_through)
-        return cls(max(EARLIEST, grid.back(closed_through, venue.depth_bars)), closed_through)
+        oldest = grid.time_of(grid.index_of(venue_now) - venue.depth_bars + 1)
+        return cls(max(EARLIEST, oldest), closed_through)
 
     def unreachable(self, venue: Venue, series: SeriesId) -> list[Unreachable]:
         """The range that lies beyond the venue's depth, with the reason; nothing if it has no such limit."""

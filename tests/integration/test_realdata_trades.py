@@ -82,14 +82,18 @@ async def test_binances_recorded_trades_of_a_perpetual_come_through_unchanged(tm
     [page] = [body for _, body in realdata.recorded_replies("binance")["/fapi/v1/aggTrades"] if len(body) == 500]
     ticks = [_tick(one) for one in page]
     symbol = "LTC/USDT:USDT"
-    binance = Binance(Tape((symbol,), ticks={symbol: ticks}), clock=lambda: ticks[-1].at_ms + 120_000)
+    binance = Binance(Tape(("BTC/USDT", symbol), ticks={symbol: ticks}), clock=lambda: ticks[-1].at_ms + 120_000)
     window = TimeRange(ticks[0].at_ms * MICROS_PER_MS, ticks[-1].at_ms * MICROS_PER_MS + 1)
     assert await rows_of(binance, window, tmp_path / "t.db", symbol) == expected(ticks, "binance", window)
 
 
 BITSTAMP = {"/api/v2/markets/": [{"market_symbol": "btcusd", "base_currency": "BTC", "counter_currency": "USD"}]}
-SPOT = {"market_type": "SPOT", "trading": "Enabled", "base_decimals": 8, "counter_decimals": 2, "name": "BTC/USD"}
-BITSTAMP["/api/v2/markets/"][0] |= SPOT | {"minimum_order_value": "20.0"}
+SPOT = {"market_type": "SPOT", "trading": "Enabled", "base_decimals": 8, "counter_decimals": 2}
+BITSTAMP["/api/v2/markets/"][0] |= SPOT | {
+    "name": "BTC/USD",
+    "description": "Bitcoin / U.S. dollar",
+    "minimum_order_value": "20.0",
+}
 
 
 def bitstamp_replies() -> list[Any]:

@@ -68,7 +68,7 @@ def binanceus_five_minutes() -> list[Candle]:
     """580 bars of five minutes of ETH/USD on Binance US, March 2023."""
     bars = json.loads((ROOT / "ta4j" / "Binance-ETH-USD-PT5M-20230313_20230315.json").read_text())["ohlc"]
     names = ("openPrice", "highPrice", "lowPrice", "closePrice", "volume")
-    return [(one["endTime"] + 1 - 300_000, *(str(one[name]) for name in names)) for one in bars]  # type: ignore[misc]
+    return [(one["endTime"] + 1 - 300_000, *(str(one[name]) for name in names)) for one in bars]
 
 
 def xchange(name: str) -> Any:

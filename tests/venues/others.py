@@ -62,15 +62,9 @@ class Kucoin(Tailed):
     def answers(self) -> Mapping[str, Reply]:
         sizes = {"baseIncrement": "0.00001", "quoteIncrement": "0.01", "priceIncrement": "0.01", "enableTrading": True}
         names = {"symbol": "BTC-USDT", "name": "BTC-USDT", "baseCurrency": "BTC", "quoteCurrency": "USDT"}
-        contract = {"symbol": "XBTUSDTM", "baseCurrency": "XBT", "quoteCurrency": "USDT", "settleCurrency": "USDT"}
-        contract |= {
-            "isInverse": False,
-            "status": "Open",
-            "nextFundingRateTime": 1,
-            "multiplier": 0.001,
-            "lotSize": 1,
-            "tickSize": 0.1,
-        }
+        contract: dict[str, Any] = {"symbol": "XBTUSDTM", "baseCurrency": "XBT", "quoteCurrency": "USDT"}
+        contract |= {"settleCurrency": "USDT", "isInverse": False, "status": "Open", "nextFundingRateTime": 1}
+        contract |= {"multiplier": 0.001, "lotSize": 1, "tickSize": 0.1}
         return {
             "/symbols": lambda _: {"code": "200000", "data": [names | sizes]},
             "/contracts/active": lambda _: {"code": "200000", "data": [contract]},

@@ -28,8 +28,9 @@ lint: install ## Style, format and types.
 	@$(RUN) ruff format --check --quiet . || { echo "Not formatted as the house does: $(UV) run ruff format"; exit 1; }
 	@$(RUN) mypy --no-error-summary
 
-torture: install ## Kills QuestDB, and servers on it, at 20 random moments each.
-	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py tests/e2e/test_questdb.py -k killed
+torture: install ## Kills QuestDB, under a store and under a server, and servers on it, at 20 random moments each.
+	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py \
+	  tests/e2e/test_questdb.py tests/e2e/test_questdb_away.py -k killed
 
 generate: install $(PROST) ## Generates the code of the contract in all languages (buf.gen.yaml); needs Go, Rust, Node.
 	@$(RUN) python proto/generate.py

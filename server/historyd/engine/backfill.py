@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from historyd.coverage import Fact, Unreachable
 from historyd.errors import BadAnswer
@@ -84,6 +84,13 @@ class Probes:
         if not fresh:
             del self._seen[series]
         return [hit for seen_at, hit in fresh if believed_since is None or seen_at >= believed_since]
+
+
+class Fetcher(Protocol):
+    """Fetches the window of a job."""
+
+    async def fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
+        """Covers it unless somebody has done so since it was planned."""
 
 
 class PageFetcher:
@@ -161,7 +168,7 @@ class Backfill:
     """
 
     def __init__(
-        self, flights: SingleFlight[PageOutcome], fetcher: PageFetcher, jobs: Iterator[PageJob], *, urgent: bool
+        self, flights: SingleFlight[PageOutcome], fetcher: Fetcher, jobs: Iterator[PageJob], *, urgent: bool
     ) -> None:
         self._flights = flights
         self._urgent = urgent

@@ -16,6 +16,7 @@ from historyd.engine.backfill import URGENT_PAGES, Backfill, PageFetcher, PageJo
 from historyd.engine.opening import Opener
 from historyd.engine.retrying import Retrying
 from historyd.engine.singleflight import SingleFlight
+from historyd.engine.watching import WatchedFetcher, watched_opening
 from historyd.errors import NoSource
 from historyd.model.page import Layout, Pages
 from historyd.model.time_range import EARLIEST, TimeRange
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from historyd.coverage import Unreachable
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
+    from historyd.observability.hooks import Hooks
     from historyd.sources.base import Markets, Source
     from historyd.stores.base import Store
 
@@ -59,10 +61,12 @@ class Backfiller:
         leases: Leases,
         clock: Callable[[], int],
         sleep: Callable[[float], Awaitable[None]],
+        hooks: Hooks,
     ) -> None:
         self._store = store
         self._source = source
         self._leases = leases
+        self._hooks = hooks
         self._clock = clock
         self._retrying = Retrying(clock, sleep)
         self._probes = Probes(clock)
@@ -163,16 +167,18 @@ class Backfiller:
         """Fetches the windows of a plan; see Backfill."""
         source = self._need_source(view.series.exchange)
         fetcher = PageFetcher(self._store, source, self._leases, self._probes, self._retrying, self._clock)
+        watched = WatchedFetcher(fetcher, self._hooks)
         grid = view.pages.grid
         jobs = (PageJob(view.series, window, grid, believed_since) for window in missing.windows())
-        return Backfill(self._page_flights, fetcher, jobs, urgent=missing.page_count <= URGENT_PAGES)
+        return Backfill(self._page_flights, watched, jobs, urgent=missing.page_count <= URGENT_PAGES)
 
     def least_duration_s(self, exchange: str, calls: int) -> float:
         """Least seconds that the quota allows for so many calls; 0 without a source."""
         return self._source.least_duration(exchange, calls) if self._source else 0.0
 
     async def _open(self, series: SeriesId, job: Callable[..., Awaitable[Layout]]) -> None:
-        flight = self._open_flights.join((series, job.__name__), lambda flight: job(series, flight))
+        key = (series, job.__name__)
+        flight = self._open_flights.join(key, lambda flight: watched_opening(series, job(series, flight), self._hooks))
         try:
             await flight.landed.wait()
         finally:

@@ -14,7 +14,7 @@ from historyd.service.server import HistoryServer
 from tests.venue_faults import VenueFaults
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -44,13 +44,22 @@ def binance(url: str, **settings: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def whole(directory: Path, candles: Candles | None = None, **settings: Any) -> AsyncIterator[Whole]:
-    """All of it, on a store in `directory`; `settings` are those of exchange `binance`."""
+async def whole(
+    directory: Path,
+    candles: Candles | None = None,
+    *,
+    alerts: Mapping[str, Any] | None = None,
+    questdb: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Whole]:
+    """All of it, on a file in `directory` or a QuestDB; `settings` are those of exchange `binance`."""
+    store = {"embedded": {"path": str(directory / "history.db")}} if questdb is None else {"questdb": questdb}
     faults = VenueFaults()
     async with serve_exchange(candles, middlewares=[faults.middleware]) as exchange:
         config = Config.model_validate(
             {
-                "store": {"embedded": {"path": str(directory / "history.db")}},
+                "store": store,
+                "alerts": alerts or {},
                 "exchanges": binance(exchange.url, **settings),
             }
         )

@@ -96,7 +96,9 @@ class Alarms:
         if not self._may_tell(now):
             self._held_back += 1
             return None
-        again = f" (still so after {spell(now - alarm.since)}, {alarm.count} times)" if alarm.told_at else ""
+        again = (
+            f" (still so after {spell(now - alarm.since)}, {alarm.count} times)" if alarm.told_at is not None else ""
+        )
         alarm.told_at = now
         return Message(trouble, key, f"{text}{again}{self._held_back_note()}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,19 +71,27 @@ def receivers_of(addresses: Sequence[str], timeout_s: float) -> list[Receiver]:
     """A receiver for each address. Raises NoReceiver, also if apprise is not installed."""
     if not addresses:
         return []
-    try:
-        import apprise  # noqa: PLC0415 -- an extra, and a second to load
-    except ImportError:
-        raise NoReceiver("alerts.to: alerts need more than is installed: pip install 'historyd[alerts]'") from None
+    apprise = load_apprise()
     found: list[Receiver] = []
     for place, address in enumerate(addresses):
-        # Messages are plain text: what looks like an emoji or an escape in them is none.
-        asset = apprise.AppriseAsset(app_id="historyd", app_desc="historyd", interpret_escapes=False)
+        asset = apprise.AppriseAsset(app_id="historyd", app_desc="historyd")
         service = apprise.Apprise.instantiate(address, asset=asset, suppress_exceptions=True)
         if service is None:
             raise NoReceiver(f"alerts.to.{place}: {_NO_SUCH}")
         found.append(Receiver(service, timeout_s))
     return found
+
+
+def load_apprise() -> Any:
+    """Apprise with all of its services. Raises NoReceiver if it is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what its services import
+        try:
+            import apprise  # noqa: PLC0415 -- an extra, and a second to load
+        except ImportError:
+            raise NoReceiver("alerts.to: alerts need more than is installed: pip install 'historyd[alerts]'") from None
+        apprise.Apprise.instantiate("json://localhost")  # has the services loaded
+    return apprise
 
 
 class Mailbox:

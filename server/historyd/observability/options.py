@@ -5,7 +5,12 @@ from __future__ import annotations
 import socket
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _as_many(given: object) -> object:
+    """One receiver may be given without a list around it."""
+    return (given,) if isinstance(given, str) else given
 
 
 class AlertOptions(BaseModel):
@@ -26,7 +31,7 @@ class AlertOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    to: tuple[str, ...] = Field(default=(), repr=False)
+    to: Annotated[tuple[str, ...], BeforeValidator(_as_many)] = Field(default=(), repr=False)
     name: str = Field(default_factory=socket.gethostname)
     stalled_after_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     ban_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0

@@ -11,17 +11,18 @@ import asyncio
 import logging
 import threading
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from historyd.observability.alarms import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from historyd.observability.alarms import Message
 
 _LOG: Final = logging.getLogger(__name__)
+_APPRISE_LOG: Final = logging.getLogger("apprise")
 QUEUED: Final = 100
 """Messages that wait for one receiver, at most."""
 PAUSES_S: Final = (2.0, 10.0)
@@ -75,7 +76,8 @@ def receivers_of(addresses: Sequence[str], timeout_s: float) -> list[Receiver]:
     found: list[Receiver] = []
     for place, address in enumerate(addresses):
         asset = apprise.AppriseAsset(app_id="historyd", app_desc="historyd")
-        service = apprise.Apprise.instantiate(address, asset=asset, suppress_exceptions=True)
+        with _unlogged():
+            service = apprise.Apprise.instantiate(address, asset=asset, suppress_exceptions=True)
         if service is None:
             raise NoReceiver(f"alerts.to.{place}: {_NO_SUCH}")
         found.append(Receiver(service, timeout_s))
@@ -91,7 +93,19 @@ def load_apprise() -> Any:
         except ImportError:
             raise NoReceiver("alerts.to: alerts need more than is installed: pip install 'historyd[alerts]'") from None
         apprise.Apprise.instantiate("json://localhost")  # has the services loaded
+    _APPRISE_LOG.setLevel(logging.WARNING)  # what is below has addresses in it
     return apprise
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """While it lasts apprise logs nothing: of an address that is wrong it would log all."""
+    level = _APPRISE_LOG.level
+    _APPRISE_LOG.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        _APPRISE_LOG.setLevel(level)
 
 
 class Mailbox:

@@ -16,8 +16,9 @@ from historyd.engine.backfill import URGENT_PAGES, Backfill, PageFetcher, PageJo
 from historyd.engine.opening import Opener
 from historyd.engine.retrying import Retrying
 from historyd.engine.singleflight import SingleFlight
+from historyd.engine.trade_pages import TradeFetcher
 from historyd.errors import NoSource
-from historyd.model.page import Layout, Pages
+from historyd.model.page import TRADE_PAGE_MS, Layout, Pages
 from historyd.model.time_range import EARLIEST, TimeRange
 from historyd.model.venue import Venue
 from historyd.planner import Horizon, Plan, plan
@@ -156,15 +157,16 @@ class Backfiller:
             missing = await self.plan(view, window, believed_since)
         if await self._begins_in_the_dark(series, missing):
             await self._open(series, opener.learn_listing)
+            view = await self.look_again(view, believed_since)
             missing = await self.plan(view, window, believed_since)
         return view, missing
 
     def walk(self, view: View, missing: Plan, believed_since: int | None = None) -> Backfill:
         """Fetches the windows of a plan; see Backfill."""
         source = self._need_source(view.series.exchange)
-        fetcher = PageFetcher(self._store, source, self._leases, self._probes, self._retrying, self._clock)
-        grid = view.pages.grid
-        jobs = (PageJob(view.series, window, grid, believed_since) for window in missing.windows())
+        fetches = TradeFetcher if view.series.timeframe is None else PageFetcher
+        fetcher = fetches(self._store, source, self._leases, self._probes, self._retrying, self._clock)
+        jobs = (_job(view, window, believed_since) for window in missing.windows())
         return Backfill(self._page_flights, fetcher, jobs, urgent=missing.page_count <= URGENT_PAGES)
 
     def least_duration_s(self, exchange: str, calls: int) -> float:
@@ -191,9 +193,7 @@ class Backfiller:
 
     def _opener(self, series: SeriesId) -> Opener:
         source = self._need_source(series.exchange)
-        if series.timeframe is None:
-            raise NoSource(series.exchange, "trades")
-        return Opener(self._store, source, self._retrying, self._clock)
+        return Opener(self._store, source, self._retrying, self._probes, self._clock)
 
     def _need_source(self, exchange: str) -> Source:
         if self._source is None:
@@ -201,5 +201,12 @@ class Backfiller:
         return self._source
 
 
+def _job(view: View, window: TimeRange, believed_since: int | None) -> PageJob:
+    page = window.start if view.pages.whole else view.pages.at(view.pages.number_of(window.start)).start
+    return PageJob(view.series, window, view.pages.grid, page, believed_since)
+
+
 def _usual_layout(venue: Venue, series: SeriesId) -> Layout:
+    if series.timeframe is None:
+        return Layout(TRADE_PAGE_MS)
     return Layout(venue.page_bars, venue.anchors.get(str(series.timeframe)))

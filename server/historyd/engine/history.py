@@ -18,13 +18,14 @@ from historyd.coverage import Span, tile
 from historyd.engine.backfiller import Backfiller
 from historyd.engine.ensuring import ensure
 from historyd.engine.reading import ReadEvent, read
+from historyd.engine.reporting import report_on
 from historyd.leases.base import Alone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from types import TracebackType
 
-    from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult, ReadRequest
+    from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult, QualityReport, ReadRequest
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
@@ -107,6 +108,13 @@ class HistoryEngine:
         what `ensure` raises.
         """
         return read(self._backfiller, self._store, request)
+
+    async def quality(self, series: SeriesId, window: TimeRange) -> QualityReport:
+        """Reports how good the stored rows of a range are, day by day. Asks the exchange for nothing.
+
+        Reads all bars of the range, a batch at a time. Raises UnknownExchange, or what the store raises.
+        """
+        return await report_on(self._store, await self._backfiller.view(series), window)
 
     async def list_series(self, pattern: str, after: str, limit: int) -> list[StoredSeries]:
         """Series stored whose id matches `pattern` and is greater than `after`, by id, at most `limit`."""

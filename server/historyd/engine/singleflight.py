@@ -31,6 +31,7 @@ class Flight(Generic[T]):
         landed: set when the job has ended.
         call_count: calls made to the exchange so far.
         wait: what the job waits for at the moment, None if nothing.
+        closing: no more jobs are begun; one of several calls is to end at the next one.
     """
 
     def __init__(self, key: Hashable) -> None:
@@ -41,6 +42,7 @@ class Flight(Generic[T]):
         self.waiters = 0
         self.urgent_waiters = 0
         self.on_the_wire = False
+        self.closing = False
         self.task: asyncio.Task[None] | None = None
         self._result: T | None = None
         self._error: Exception | None = None
@@ -49,6 +51,11 @@ class Flight(Generic[T]):
     def urgent(self) -> bool:
         """Whether one of those who want the result is urgent: one that joins makes the job so."""
         return self.urgent_waiters > 0
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the job should not go on once the call under way is done."""
+        return self.closing or self.waiters == 0
 
     def waiting(self, wait: Wait) -> None:
         """The job waits; nothing is on the wire."""
@@ -113,6 +120,7 @@ class SingleFlight(Generic[T]):
         """No new jobs from now on; those that only wait are cancelled, those on the wire finish."""
         self._closed = True
         for flight in list(self._flights.values()):
+            flight.closing = True
             if not flight.on_the_wire:
                 self._cancel(flight)
 

@@ -20,6 +20,7 @@ from historyd.sources.ccxt_exchange import Question, asked, asking, translate
 from historyd.sources.ccxt_setup import build_exchange
 from historyd.sources.nearest import nearest_symbols
 from historyd.sources.shared import Shared
+from historyd.sources.trade_venues import Paging, trade_traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -75,6 +76,13 @@ class Session:
             raise VenueRefused(f"{series.exchange} serves no bars", exchange=series.exchange)
         if str(series.timeframe) not in served:
             raise UnknownTimeframe(series.exchange, str(series.timeframe), served)
+
+    async def trade_market(self, symbol: str) -> Any:
+        """The market of a symbol whose trades are wanted. Raises as `market`, or VenueRefused if there are none."""
+        ccxt, exchange = await self.ccxt(), self.desk.exchange
+        if ccxt.has["fetchTrades"] is not True or trade_traits_of(exchange).paging is Paging.NONE:
+            raise VenueRefused(f"{exchange} serves no trades", exchange=exchange)
+        return await self.market(symbol)
 
     async def market(self, symbol: str) -> Any:
         """The market of a symbol in ccxt's form; loads what markets that needs. Raises UnknownSymbol."""

@@ -30,7 +30,7 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.trade_quality": (*_CORE, "historyd.quality"),
     "historyd.planner": (*_CORE, "historyd.coverage"),
     "historyd.ratelimit": _CORE,
-    "historyd.leases": (*_CORE, "historyd.ratelimit.redis", "historyd.ratelimit.errands"),
+    "historyd.leases": (*_CORE, "historyd.ratelimit.link", "historyd.ratelimit.errands"),
     "historyd.sources": (*_CORE, "historyd.coverage", "historyd.ratelimit.base"),
     "historyd.stores": (*_CORE, "historyd.coverage"),
     "historyd.arrow": _CORE,

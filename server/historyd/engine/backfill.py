@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from historyd.coverage import Fact, Unreachable
 from historyd.errors import BadAnswer
+from historyd.leases.base import LeaseLost
 from historyd.model.time_range import MICROS_PER_S, TimeRange, between
 from historyd.planner import missing
 from historyd.quality import judge_bars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
     from typing import Self
 
     from historyd.engine.retrying import Retrying
-    from historyd.engine.singleflight import Flight, SingleFlight
+    from historyd.engine.singleflight import Caller, Flight, SingleFlight
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.timeframe import Grid
@@ -106,6 +107,22 @@ class Fetcher(Protocol):
         """Covers it unless somebody has done so since it was planned."""
 
 
+async def under_lease(
+    leases: Leases,
+    job: PageJob,
+    flight: Flight[PageOutcome],
+    is_done: Callable[[], Awaitable[bool]],
+    fetch: Callable[[PageJob, Flight[PageOutcome]], Awaitable[PageOutcome]],
+) -> PageOutcome:
+    """What came of a page: fetched here if it is ours to fetch among the servers that share the store."""
+    while True:
+        try:
+            async with leases.page(job.name, flight, is_done) as is_ours:
+                return await fetch(job, flight) if is_ours else PageOutcome(job.window)
+        except LeaseLost:
+            continue
+
+
 class PageFetcher:
     """Asks for one page of bars, judges the answer and commits it."""
 
@@ -130,8 +147,7 @@ class PageFetcher:
 
         Raises what the source raises once the retries are spent, or what the store raises.
         """
-        async with self._leases.page(job.name, lambda: self._is_covered(job)) as is_ours:
-            return await self._fetch(job, flight) if is_ours else PageOutcome(job.window)
+        return await under_lease(self._leases, job, flight, lambda: self._is_covered(job), self._fetch)
 
     async def _fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
         policy = self._source.retry_policy(job.series.exchange)
@@ -180,10 +196,10 @@ class Backfill:
     """
 
     def __init__(
-        self, flights: SingleFlight[PageOutcome], fetcher: Fetcher, jobs: Iterator[PageJob], *, urgent: bool
+        self, flights: SingleFlight[PageOutcome], fetcher: Fetcher, jobs: Iterator[PageJob], caller: Caller
     ) -> None:
         self._flights = flights
-        self._urgent = urgent
+        self._caller = caller
         self._fetcher = fetcher
         self._jobs = jobs
         self._under_way: deque[tuple[PageJob, Flight[PageOutcome]]] = deque()
@@ -195,7 +211,7 @@ class Backfill:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         while self._under_way:
-            self._flights.leave(self._under_way.popleft()[1], urgent=self._urgent)
+            self._flights.leave(self._under_way.popleft()[1], self._caller)
 
     @property
     def first(self) -> TimeRange | None:
@@ -224,7 +240,7 @@ class Backfill:
         except TimeoutError:
             return None
         self._under_way.popleft()
-        self._flights.leave(flight, urgent=self._urgent)
+        self._flights.leave(flight, self._caller)
         self._calls_landed += flight.call_count
         outcome = flight.outcome()
         if outcome.is_partial or (job.series.timeframe is None and not outcome.window.contains(job.window)):
@@ -239,4 +255,4 @@ class Backfill:
             self._under_way.append((job, self._join(job)))
 
     def _join(self, job: PageJob) -> Flight[PageOutcome]:
-        return self._flights.join((job.series, job.page), partial(self._fetcher.fetch, job), urgent=self._urgent)
+        return self._flights.join((job.series, job.page), partial(self._fetcher.fetch, job), self._caller)

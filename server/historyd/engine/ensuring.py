@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from historyd.engine.backfill import Backfill, PageOutcome
     from historyd.engine.backfiller import Backfiller, View
+    from historyd.engine.events import EnsureRequest
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.planner import Plan
@@ -29,27 +30,21 @@ _ROUNDS: Final = 3
 
 
 async def ensure(
-    backfiller: Backfiller,
-    store: Store,
-    series: SeriesId,
-    window: TimeRange,
-    clock: Callable[[], int],
-    *,
-    refresh: bool,
-    plan_only: bool,
+    backfiller: Backfiller, store: Store, request: EnsureRequest, clock: Callable[[], int]
 ) -> AsyncGenerator[EnsurePlan | EnsureProgress | EnsureResult, None]:
     """Yields the plan, progress at least every `TICK_S`, and the result; see HistoryEngine.ensure."""
-    believed_since = clock() if refresh else None
-    view, missing = await backfiller.prepare(series, window, believed_since)
+    series, window, deadline = request.series, request.window, request.deadline
+    believed_since = clock() if request.refresh else None
+    view, missing = await backfiller.prepare(series, window, believed_since, deadline)
     described = _describe(backfiller, series, window, missing)
     yield described
-    if plan_only:
+    if request.plan_only:
         return
     tally = _Tally(described.page_count, backfiller, series.exchange, clock)
     for _ in range(_ROUNDS):
         if not missing.gaps:
             break
-        with backfiller.walk(view, missing, believed_since) as walk:
+        with backfiller.walk(view, missing, believed_since, deadline) as walk:
             while walk.first is not None:
                 yield tally.progress(await walk.next(TICK_S), walk)
             tally.end_walk(walk)

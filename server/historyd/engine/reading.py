@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from historyd.coverage import Span
     from historyd.engine.backfiller import Backfiller, View
     from historyd.engine.events import ReadRequest
-    from historyd.model.series import SeriesId
     from historyd.stores.base import Store
 
 _FIRST_WIDTH: Final = 60 * MICROS_PER_S
@@ -80,9 +79,9 @@ async def _readable(backfiller: Backfiller, request: ReadRequest) -> AsyncGenera
     if wanted is None:
         return
     if request.ensure:
-        view, missing = await backfiller.prepare(request.series, wanted)
+        view, missing = await backfiller.prepare(request.series, wanted, deadline=request.deadline)
         if missing.gaps:
-            with backfiller.walk(view, missing) as walk:
+            with backfiller.walk(view, missing, deadline=request.deadline) as walk:
                 while walk.first is not None:
                     ready = between(cursor, min(walk.first.start, end))
                     if ready is not None:
@@ -106,7 +105,7 @@ async def _last_rows(
     else:
         widths = TimeRange(max(EARLIEST, view.pages.grid.back(settled, request.last)), settled)
         if request.ensure:
-            await _cover(backfiller, request.series, widths)
+            await _cover(backfiller, request, widths)
     if request.ensure:
         view = await backfiller.look_again(view)
     if request.require_complete:
@@ -133,17 +132,17 @@ async def _width_of_trades(backfiller: Backfiller, store: Store, request: ReadRe
     while True:
         window = TimeRange(max(EARLIEST, settled - width), settled)
         if request.ensure:
-            await _cover(backfiller, request.series, window)
+            await _cover(backfiller, request, window)
         rows = sum(span.row_count for span in await store.coverage(request.series, window))
         if rows >= request.last or width >= _LONGEST_WIDTH:
             return window
         width = min(2 * width, _LONGEST_WIDTH)
 
 
-async def _cover(backfiller: Backfiller, series: SeriesId, window: TimeRange) -> None:
-    view, missing = await backfiller.prepare(series, window)
+async def _cover(backfiller: Backfiller, request: ReadRequest, window: TimeRange) -> None:
+    view, missing = await backfiller.prepare(request.series, window, deadline=request.deadline)
     if missing.gaps:
-        with backfiller.walk(view, missing) as walk:
+        with backfiller.walk(view, missing, deadline=request.deadline) as walk:
             while walk.first is not None:
                 await walk.next()
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from historyd.coverage import Fact, disjoin, subtract
-from historyd.engine.backfill import PageOutcome
+from historyd.engine.backfill import PageOutcome, under_lease
 from historyd.errors import BadAnswer
 from historyd.model.rows import EMPTY
 from historyd.model.series import Kind
@@ -61,8 +61,7 @@ class TradeFetcher:
         async def is_done() -> bool:
             return await self._first_gap(job) is None
 
-        async with self._leases.page(job.name, is_done) as is_ours:
-            return await self._fetch(job, flight) if is_ours else PageOutcome(job.window)
+        return await under_lease(self._leases, job, flight, is_done, self._fetch)
 
     async def _fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
         rows = set_aside = 0

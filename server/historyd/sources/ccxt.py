@@ -59,6 +59,7 @@ class _Unobserved:
     """For calls that nobody watches."""
 
     urgent = True
+    deadline = None
 
     def waiting(self, wait: Wait) -> None:
         pass

@@ -8,8 +8,8 @@ ccxt makes every HTTP request through `fetch2` and what it calls, so that nothin
 - `fetch`: a time limit of our own around ccxt's (which a stale keep-alive connection has outlived before), and the
   shape of the answer: ccxt turns HTML, an empty body or truncated JSON behind status 200 into "no rows".
 - `open`: aiohttp sends a GET again by itself if a kept connection broke, a second call that nobody has paid for.
-- `on_rest_response`: status and headers of exactly this request. ccxt's attributes `last_*` belong to whichever
-  request was last, so they are never read.
+- `on_rest_response`: status and headers of exactly this request; what they say of the weight used goes to the limiter.
+  ccxt's attributes `last_*` belong to whichever request was last, so they are never read.
 - `parse_ohlcvs`, `parse_trades`: all rows that came, in the order in which they came. ccxt would drop those outside
   of the window, which we want to see, and sort trades of one time by their ids as text.
 
@@ -31,6 +31,7 @@ from historyd.ratelimit.base import Cost
 from historyd.sources.ccxt_errors import Reply, judge
 from historyd.sources.ccxt_rows import count_rows
 from historyd.sources.trade_rows import PLAIN_TRADES
+from historyd.sources.used_weight import used_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -187,12 +188,12 @@ class GovernedCalls(_CcxtExchange):
         units = 1.0 if cost is None else float(cost)
         price = Cost(weight=desk.traits.weight(request.group, units), budget_ms=units * self.rateLimit)
         await request.limiter.acquire(price, request.question.observer)
+        request.question.observer.calling()
         request.sent_at = desk.host_clock()
         if request.question.sent_at is None:
             request.question.sent_at = request.sent_at
         if request.question.about_bars:
             desk.bar_cost = price
-        request.question.observer.calling()
 
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
         """Sends the request and returns the decoded answer, once its shape is right."""
@@ -222,6 +223,8 @@ class GovernedCalls(_CcxtExchange):
         request, desk = _REQUEST.get(), self._desk
         headers = {str(name).lower(): str(value) for name, value in response_headers.items()}
         request.reply = Reply(code, headers, response_body)
+        for interval_ms, used in used_weights(headers, desk.traits.used_weight):
+            request.limiter.observe(used, interval_ms)
         # Error pages may come from anything on the way; their clocks are not the exchange's.
         if code == 200 and (date_s := request.reply.date_s) is not None:
             desk.clock.observe(date_s, request.sent_at, desk.host_clock())

@@ -11,6 +11,7 @@ symbol is said to be unknown, so that a new listing is seen. Never does: ask for
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from historyd.errors import BadAnswer, HistoryError, UnknownSymbol, UnknownTimeframe, VenueRefused
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from historyd.model.series import SeriesId
+    from historyd.model.wait import Observer, Wait
     from historyd.sources.ccxt_exchange import Desk
     from historyd.sources.options import ExchangeOptions
 
@@ -33,6 +35,26 @@ FRESH_FOR: Final = 600 * MICROS_PER_S
 """How old markets may be before a symbol that is not among them is looked for again."""
 
 T = TypeVar("T")
+
+
+class _ForAll:
+    """Tells one caller what a load is doing that many may wait for, and so never ends for that caller's deadline."""
+
+    deadline = None
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    @property
+    def urgent(self) -> bool:
+        return self._observer.urgent
+
+    def waiting(self, wait: Wait) -> None:
+        self._observer.waiting(wait)
+
+    def calling(self) -> None:
+        with suppress(HistoryError):  # what the caller itself asks for may be another's to do, this is for all
+            self._observer.calling()
 
 
 class Session:
@@ -129,7 +151,7 @@ class Session:
 
     def _loader(self, stage: int) -> Callable[[], Awaitable[int]]:
         async def load() -> int:
-            with asking(Question(asked().observer)):
+            with asking(Question(_ForAll(asked().observer))):
                 async with self._loading:
                     await self.call(lambda: self._load_stage(stage))
             return self.desk.host_clock()

@@ -18,7 +18,7 @@ help: ## Shows this list.
 demo: $(UV) ## Fills a month of bars from a small exchange on this machine, and reads it back.
 	@$(RUN) --no-dev --extra ccxt historyd demo
 
-test: lint $(GRPCURL) $(FLIGHT_GO) $(PROST) redis ## Everything that CI runs: lint, then every test.
+test: lint $(GRPCURL) $(FLIGHT_GO) $(PROST) redis clients ## Everything that CI runs: lint, then every test.
 	@echo "== tests"
 	@$(RUN) -m pytest -W error -n auto -q
 
@@ -32,10 +32,17 @@ torture: install ## Kills QuestDB, under a store and under a server, and servers
 	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py \
 	  tests/e2e/test_questdb.py tests/e2e/test_questdb_away.py -k killed
 
+clients: ## Checks the clients of the other languages, and builds their programs; clients-go and so on: one of them.
+	@$(MAKE) -C clients
+
+clients-%:
+	@$(MAKE) -C clients $*
+
 generate: install $(PROST) ## Generates the code of the contract in all languages (buf.gen.yaml); needs Go, Rust, Node.
 	@$(RUN) python proto/generate.py
 
 bench: install ## Runs one benchmark: make bench NAME=read (the others: ls benchmarks).
+	@test "$(NAME)" != clients || $(MAKE) clients-bench
 	@$(RUN) python -m benchmarks $(NAME)
 
 questdb: install ## Runs a QuestDB on this machine for development, its jar through Maven, its data in .tools/questdb.
@@ -88,4 +95,4 @@ redis:
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
 	  else echo "The tests need redis-server: apt install redis-server, or brew install redis."; exit 1; fi; }
 
-.PHONY: help demo test lint generate bench questdb torture redis install clean
+.PHONY: help demo test lint clients generate bench questdb torture redis install clean

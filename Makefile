@@ -10,6 +10,7 @@ GRPCURL := $(TOOLS)/bin/grpcurl
 GRPCURL_MODULE := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 NODE_MODULES := clients/typescript/node_modules/.package-lock.json
 PROGRAMS := $(TOOLS)/clients
+FLIGHT_GO := $(TOOLS)/bin/flight_go
 NAME ?= read
 export GRPC_VERBOSITY ?= NONE
 
@@ -19,7 +20,7 @@ help: ## Shows this list.
 demo: $(UV) ## Fills a month of bars from a small exchange on this machine, and reads it back.
 	@$(RUN) --no-dev --extra ccxt historyd demo
 
-test: lint $(GRPCURL) $(PROST) redis clients ## Everything that CI runs: lint, then every test.
+test: lint $(GRPCURL) $(FLIGHT_GO) $(PROST) redis clients ## Everything that CI runs: lint, then every test.
 	@echo "== tests"
 	@$(RUN) -m pytest -W error -n auto -q
 
@@ -67,6 +68,13 @@ $(GRPCURL):
 	  GOBIN=$(TOOLS)/bin GOFLAGS=-mod=mod go install $(GRPCURL_MODULE); \
 	elif [ -n "$$CI" ]; then echo "CI needs Go: the tests drive the server with grpcurl."; exit 1; \
 	else echo "No Go here: the tests that drive the server with grpcurl will be skipped."; fi
+
+$(FLIGHT_GO): $(wildcard tests/flight_go/*)
+	@if command -v go >/dev/null 2>&1; then \
+	  echo "== Go's Flight client, built for the tests into .tools (once, some minutes)"; \
+	  go build -C tests/flight_go -o $@ .; \
+	elif [ -n "$$CI" ]; then echo "CI needs Go: the tests read through Go's Flight client."; exit 1; \
+	else echo "No Go here: the tests that read through Go's Flight client will be skipped."; fi
 
 # Two protoc plugins, built without optimisation: they run for milliseconds.
 $(PROST):

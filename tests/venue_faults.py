@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class VenueFaults:
     """The plan; by default it concerns klines only."""
 
-    def __init__(self, tail: str = "/klines") -> None:
+    def __init__(self, tail: str | tuple[str, ...] = "/klines") -> None:
         self.tail = tail
         self._plan: deque[Fault] = deque()
         self._gates: list[Gate] = []

@@ -220,9 +220,9 @@ type QualityDay struct {
 	// The longest of these runs. Unit: bars. 0 if there is none, and for trades.
 	LongestZeroVolumeRun int64 `protobuf:"varint,13,opt,name=longest_zero_volume_run,json=longestZeroVolumeRun,proto3" json:"longest_zero_volume_run,omitempty"`
 	// Outliers: bars whose close is implausibly far from that of the row before. With r = ln(close / close of the row
-	// before), m the median of r and s = 1.4826 * the median of |r - m| (where that is 0: 1.2533 * its mean), a bar is
-	// one if |r - m| > 20 s. m and s are those of the day's rows and the 500 rows before it; fewer than 20 values of r
-	// are not judged. Rows without a close are passed over. Worth a look, not necessarily wrong. Unit: bars. 0 for
+	// before), m the median of r and s = 0.608 * the 90th percentile of |r - m| (where that is 0: 1.2533 * its mean), a
+	// bar is one if |r - m| > 10 s. m and s are those of the day's rows and the 500 rows before it; fewer than 20 values
+	// of r are not judged. Rows without a close are passed over. Worth a look, not necessarily wrong. Unit: bars. 0 for
 	// trades.
 	OutlierCount  int64 `protobuf:"varint,14,opt,name=outlier_count,json=outlierCount,proto3" json:"outlier_count,omitempty"`
 	unknownFields protoimpl.UnknownFields

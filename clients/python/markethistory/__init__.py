@@ -24,6 +24,7 @@ from markethistory.errors import (
     TimedOut,
     Unavailable,
 )
+from markethistory.quality import QualityDay, QualityReport, QuarantinedRow
 from markethistory.retry import RetryPolicy
 from markethistory.values import (
     CoverageSpan,
@@ -58,6 +59,9 @@ __all__ = [
     "MarketHistoryError",
     "Markets",
     "NotFound",
+    "QualityDay",
+    "QualityReport",
+    "QuarantinedRow",
     "RateLimited",
     "ReadSummary",
     "Refused",

@@ -22,6 +22,7 @@ from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
 from markethistory.few import LastSession, table_of
+from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
 from markethistory.retry import RetryPolicy
 from markethistory.status import error_of, pause_after
@@ -185,6 +186,24 @@ class AsyncClient:
         """
         request = requests.coverage_request(series, start, end)
         return list(spans_of((await _unary(self._stub.Coverage, request)).spans))
+
+    async def quality(
+        self,
+        series: str,
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        row_limit: int = 0,
+    ) -> QualityReport:
+        """Reports how good the stored rows of `[start, end)` are, by UTC day. Never asks the exchange.
+
+        Counts what is there and what should be, what was set aside and why, what was revised. With `row_limit` it
+        lists so many of the quarantined rows too, the first ones.
+        """
+        session = QualitySession(series, start, end, row_limit)
+        while not session.done:
+            session.receive(await _unary(self._stub.Quality, session.request()))
+        return session.report()
 
     async def series(self, pattern: str = "") -> list[StoredSeries]:
         """The series stored whose id matches `pattern` (`*` any text, `?` one character; default all), by id."""

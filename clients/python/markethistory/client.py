@@ -22,6 +22,7 @@ from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
 from markethistory.few import LastSession, table_of
+from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
 from markethistory.retry import Deadline, RetryPolicy
 from markethistory.status import error_of, pause_after
@@ -199,6 +200,25 @@ class Client:
         """
         request = requests.coverage_request(series, start, end)
         return list(spans_of(_unary(self._stub.Coverage, request, timeout).spans))
+
+    def quality(
+        self,
+        series: str,
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        row_limit: int = 0,
+        timeout: float | None = None,
+    ) -> QualityReport:
+        """Reports how good the stored rows of `[start, end)` are, by UTC day. Never asks the exchange.
+
+        Counts what is there and what should be, what was set aside and why, what was revised. With `row_limit` it
+        lists so many of the quarantined rows too, the first ones.
+        """
+        session, deadline = QualitySession(series, start, end, row_limit), Deadline(timeout)
+        while not session.done:
+            session.receive(_unary(self._stub.Quality, session.request(), deadline.left()))
+        return session.report()
 
     def series(self, pattern: str = "", *, timeout: float | None = None) -> list[StoredSeries]:
         """The series stored whose id matches `pattern` (`*` any text, `?` one character; default all), by id."""

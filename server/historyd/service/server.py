@@ -1,4 +1,4 @@
-"""A gRPC server around an engine: the history service, health and reflection, and a drain that has a bound.
+"""A gRPC server around an engine: the history service, the Flight door, health, reflection, a drain that has a bound.
 
 Promises: when `drain` returns no call is under way. During a drain health says NOT_SERVING, new calls are refused by
 gRPC, ensures end at their next page boundary (the engine's promise) and reads may finish until the bound; then what
@@ -16,6 +16,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from historyd.service.calls import Calls
+from historyd.service.flight import door as flight
+from historyd.service.flight.messages import SERVICE as FLIGHT
 from historyd.service.history_service import SERVICE, handlers
 from historyd.service.reflection import MemberAwarePool
 
@@ -49,9 +51,11 @@ class HistoryServer:
         """`host:port`, with the real port once it is open."""
 
     async def __aenter__(self) -> Self:
-        self._server.add_generic_rpc_handlers((handlers(self._engine, self._calls),))
+        self._server.add_generic_rpc_handlers(
+            (handlers(self._engine, self._calls), flight.handlers(self._engine, self._calls))
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (SERVICE, FLIGHT, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server, pool=MemberAwarePool())
         try:
             port = self._server.add_insecure_port(self._listen)

@@ -199,3 +199,18 @@ def test_questdb_is_told_by_its_parts_or_by_a_dsn(tmp_path: Path, monkeypatch: p
     assert isinstance(other, QuestDbOptions)
     assert (other.address, other.database, other.tables.bars) == ("h:1", "d", "bars")
     assert (other.http_url, other.http_login) == ("https://w", ("x", "y"))
+
+
+@pytest.mark.parametrize("token", ["", "short", "with spaces in between", "naïve-token-of-some-length"])
+def test_a_token_that_is_none_stops_the_start_and_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("TEST_TOKEN", token)
+    found = faults(tmp_path, 'tokens: ["${TEST_TOKEN}"]')
+    assert found == "tokens.0: must be at least 16 printable ASCII characters, without spaces"
+
+
+def test_tokens_can_be_given_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HISTORYD_TOKENS", '["0123456789abcdef"]')
+    assert load(tmp_path, "").tokens == ("0123456789abcdef",)
+    assert "0123456789abcdef" not in repr(load(tmp_path, ""))

@@ -8,8 +8,6 @@ RUN := $(UV) run --frozen --quiet
 PROST := $(TOOLS)/bin/protoc-gen-tonic
 GRPCURL := $(TOOLS)/bin/grpcurl
 GRPCURL_MODULE := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
-NODE_MODULES := clients/typescript/node_modules/.package-lock.json
-PROGRAMS := $(TOOLS)/clients
 FLIGHT_GO := $(TOOLS)/bin/flight_go
 NAME ?= read
 export GRPC_VERBOSITY ?= NONE
@@ -30,15 +28,20 @@ lint: install ## Style, format and types.
 	@$(RUN) ruff format --check --quiet . || { echo "Not formatted as the house does: $(UV) run ruff format"; exit 1; }
 	@$(RUN) mypy --no-error-summary
 
-clients: clients-typescript clients-java ## Builds and tests the clients of the other languages.
-
 torture: install ## Kills QuestDB, and servers on it, at 20 random moments each.
 	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py tests/e2e/test_questdb.py -k killed
 
-generate: install $(PROST) $(NODE_MODULES) ## Generates the code of the contract in all languages (buf.gen.yaml); needs Go, Rust, Node.
+clients: ## Checks the clients of the other languages, and builds their programs; clients-go and so on: one of them.
+	@$(MAKE) -C clients
+
+clients-%:
+	@$(MAKE) -C clients $*
+
+generate: install $(PROST) clients-node_modules ## Generates the code of the contract in all languages (buf.gen.yaml); needs Go, Rust, Node.
 	@$(RUN) python proto/generate.py
 
 bench: install ## Runs one benchmark: make bench NAME=read (the others: ls benchmarks).
+	@test "$(NAME)" != clients || $(MAKE) clients-bench
 	@$(RUN) python -m benchmarks $(NAME)
 
 questdb: install ## Runs a QuestDB on this machine for development, its jar through Maven, its data in .tools/questdb.
@@ -84,41 +87,6 @@ $(PROST):
 	elif [ -n "$$CI" ]; then echo "CI needs Rust: its code is generated again and compared."; exit 1; \
 	else echo "No Rust here: its code cannot be generated."; fi
 
-# Each of these checks, builds and tests a client, and puts its three programs (conformance, example, bench) into PROGRAMS.
-clients-typescript: $(NODE_MODULES)
-	@if command -v npm >/dev/null 2>&1; then \
-	  echo "== typescript"; \
-	  mkdir -p $(PROGRAMS)/typescript; \
-	  (cd clients/typescript && npm run --silent lint && npm run --silent build && npm test --silent) \
-	    >$(PROGRAMS)/typescript/log 2>&1 || { cat $(PROGRAMS)/typescript/log; exit 1; }; \
-	  for name in conformance example bench; do \
-	    printf '#!/bin/sh\nexec node "%s" "$$@"\n' $(CURDIR)/clients/typescript/build/programs/$$name.js \
-	      >$(PROGRAMS)/typescript/$$name && chmod +x $(PROGRAMS)/typescript/$$name || exit 1; \
-	  done; fi
-
-$(NODE_MODULES): clients/typescript/package-lock.json
-	@if command -v npm >/dev/null 2>&1; then \
-	  echo "== npm packages of the TypeScript client"; \
-	  cd clients/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch $(notdir $(@D))/$(@F); \
-	elif [ -n "$$CI" ]; then echo "CI needs Node: it builds and tests the TypeScript client."; exit 1; \
-	else echo "No Node here: the TypeScript client is left out."; fi
-
-clients-java:
-	@if command -v mvn >/dev/null 2>&1; then \
-	  echo "== java"; \
-	  mkdir -p $(PROGRAMS)/java; \
-	  (cd clients/java && mvn -q -B -ntp -Dstyle.color=never verify) \
-	    >$(PROGRAMS)/java/log 2>&1 || { cat $(PROGRAMS)/java/log; exit 1; }; \
-	  for name in Conformance Example Bench; do \
-	    program=$(PROGRAMS)/java/$$(echo $$name | tr CEB ceb); \
-	    printf '#!/bin/sh\nexec java %s -cp "%s:%s:%s" io.markethistory.programs.%s "$$@"\n' \
-	      --add-opens=java.base/java.nio=ALL-UNNAMED $(CURDIR)/clients/java/target/test-classes \
-	      $(CURDIR)/clients/java/target/classes "$$(cat clients/java/target/test.classpath)" $$name \
-	      >$$program && chmod +x $$program || exit 1; \
-	  done; \
-	elif [ -n "$$CI" ]; then echo "CI needs Maven and Java 17: it builds and tests the Java client."; exit 1; \
-	else echo "No Maven here: the Java client is left out."; fi
-
 # The tests start a redis-server of their own. CI may bring it; at home that is for you to do.
 redis:
 	@command -v redis-server >/dev/null 2>&1 || { \
@@ -127,4 +95,4 @@ redis:
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
 	  else echo "The tests need redis-server: apt install redis-server, or brew install redis."; exit 1; fi; }
 
-.PHONY: help demo test lint clients clients-typescript clients-java generate bench questdb torture redis install clean
+.PHONY: help demo test lint clients generate bench questdb torture redis install clean

@@ -15,6 +15,10 @@ PLACES = {
     "clients/python/pyproject.toml": r'^version = "([^"]+)"',
     "clients/go/doc.go": r'^const Version = "([^"]+)"',
     "clients/rust/Cargo.toml": r'^version = "([^"]+)"',
+    "clients/java/pom.xml": r"<artifactId>markethistory</artifactId>\n  <version>([^<]+)<",
+    "clients/java/README.md": r"<version>([^<]+)<",
+    "clients/typescript/package.json": r'^  "version": "([^"]+)"',
+    "clients/typescript/package-lock.json": r'^  "name": "markethistory",\n  "version": "([^"]+)"',
     "clients/rust/Cargo.lock": r'^name = "markethistory"\nversion = "([^"]+)"',
 }
 

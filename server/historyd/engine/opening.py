@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from historyd.coverage import RECHECK_DELAY, Fact, subtract
 from historyd.model.page import TRADE_PAGE_MS, Layout, Pages
 from historyd.model.rows import EMPTY
-from historyd.model.time_range import EARLIEST, between
+from historyd.model.time_range import EARLIEST, TimeRange
 from historyd.model.timeframe import Timeframe
 
 if TYPE_CHECKING:
@@ -98,15 +98,19 @@ class Opener:
     async def _keep_listing(self, series: SeriesId, layout: Layout, first: int) -> None:
         """Commits that there is nothing before the page of the first bar or trade.
 
-        Never up to within a day of now: an empty answer that young is asked for again, page by page.
+        Of bars never up to within a day of now: an empty answer that young is asked for again, page by page. Of trades
+        these are two days of pages, which the listing is worth to be asked for twice, but not at once.
         """
         asked_at = self._clock()
         pages = Pages.of(series, layout)
-        last_page = pages.at(pages.number_of(min(first, asked_at - 2 * RECHECK_DELAY)))
-        before = between(EARLIEST, last_page.start)
-        if before is None:
-            return
-        # What is stored outlives what the venue serves: of that nothing is taken back.
-        known = [span.range for span in await self._store.coverage(series, before)]
-        for part in subtract(before, known):
+        settled = pages.at(pages.number_of(min(first, asked_at - 2 * RECHECK_DELAY))).start
+        listed = settled if pages.whole else pages.at(pages.number_of(min(first, asked_at))).start
+        for start, end in ((EARLIEST, settled), (settled, listed)):
+            if start < end:
+                await self._keep_empty(series, TimeRange(start, end), asked_at)
+
+    async def _keep_empty(self, series: SeriesId, window: TimeRange, asked_at: int) -> None:
+        """Commits that there is nothing, but of what is known: that outlives what the venue serves."""
+        known = [span.range for span in await self._store.coverage(series, window)]
+        for part in subtract(window, known):
             await self._store.commit(series, Fact(part, asked_at, 0), EMPTY[series.kind])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from historyd.coverage import State
 from historyd.engine.events import EnsureResult, ReadRequest, ReadSummary
 from historyd.engine.history import HistoryEngine
 from historyd.model.rows import TRADES
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from pathlib import Path
 
+    from historyd.coverage import State
     from tests.venues.serving import Dialect, LoopbackVenue
 
 NOW_MS: Final = 1_767_323_045_678

@@ -135,6 +135,11 @@ def holding(reached: asyncio.Event) -> Fault:
     return fault
 
 
+def elsewhere(place: str) -> Fault:
+    """Tells the caller to go there instead."""
+    return answer("", 302, {"Location": place})
+
+
 def hang() -> Fault:
     """Never answers."""
 

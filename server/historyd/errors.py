@@ -6,6 +6,7 @@
     ├── NotFound
     │   ├── UnknownExchange
     │   ├── UnknownSymbol
+    │   │   └── NoLongerListed  its series is stored, but the exchange has delisted it
     │   └── UnknownTimeframe
     ├── Refused                 asking again changes nothing until somebody acts
     │   ├── Incomplete          `require_complete`, and it is not
@@ -98,6 +99,20 @@ class UnknownSymbol(NotFound):
             exchange=exchange,
             symbol=symbol,
             nearest=",".join(names),
+        )
+
+
+class NoLongerListed(UnknownSymbol):
+    """The symbol was there when its series was begun, and is not in the exchange's list any more."""
+
+    def __init__(self, exchange: str, symbol: str) -> None:
+        HistoryError.__init__(
+            self,
+            f"{exchange} no longer lists {symbol!r}: what is stored can be read, "
+            "what is missing cannot be asked for any more",
+            exchange=exchange,
+            symbol=symbol,
+            nearest="",
         )
 
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from historyd.coverage import RECHECK_DELAY, Fact
+from historyd.coverage import RECHECK_DELAY, Fact, subtract
 from historyd.errors import NoLongerListed, UnknownSymbol
-from historyd.model.page import Layout, Pages
+from historyd.model.page import TRADE_PAGE_MS, Layout, Pages
 from historyd.model.rows import EMPTY
-from historyd.model.time_range import EARLIEST, MICROS_PER_S, between
+from historyd.model.time_range import EARLIEST, MICROS_PER_S, TimeRange
 from historyd.model.timeframe import Timeframe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from historyd.engine.backfill import Probes
     from historyd.engine.retrying import Retrying
     from historyd.engine.singleflight import Flight
     from historyd.model.series import SeriesId
@@ -44,12 +45,15 @@ def of_stored_series(series: SeriesId) -> Iterator[None]:
 
 
 class Opener:
-    """Opens series of bars for writing."""
+    """Opens series for writing."""
 
-    def __init__(self, store: Store, source: Source, retrying: Retrying, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, source: Source, retrying: Retrying, probes: Probes, clock: Callable[[], int]
+    ) -> None:
         self._store = store
         self._source = source
         self._retrying = retrying
+        self._probes = probes
         self._clock = clock
         self._looked_at: dict[SeriesId, int] = {}
 
@@ -69,17 +73,22 @@ class Opener:
             return await self._store.open_series(series, origin, layout)
         policy = self._source.retry_policy(series.exchange)
         await self._retrying.call(policy, flight, lambda: self._source.check(series))
-        chosen = Layout(self._source.venue(series.exchange).page_bars, await self._anchor(series, flight))
-        layout = await self._store.open_series(series, self._source.origin(series.exchange), chosen)
-        if 0 < (self._source.venue(series.exchange).listing_calls or 0) <= CHEAP_CALLS:
+        origin, venue = self._source.origin(series.exchange), self._source.venue(series.exchange)
+        if series.timeframe is None:
+            # Where trades begin may take a dozen calls to learn, which only a long range is worth.
+            return await self._store.open_series(series, origin, Layout(TRADE_PAGE_MS))
+        chosen = Layout(venue.page_bars, await self._anchor(series, flight))
+        layout = await self._store.open_series(series, origin, chosen)
+        if 0 < (venue.listing_calls or 0) <= CHEAP_CALLS:
             await self._learn_listing(series, layout, flight)
         return layout
 
     async def learn_listing(self, series: SeriesId, flight: Flight[Layout]) -> Layout:
         """Asks where an open series begins, and keeps it. Raises as `open`, or NoLongerListed."""
         layout = await self.open(series, flight)
+        learn = self._learn_before_trades if series.timeframe is None else self._learn_listing
         with of_stored_series(series):
-            await self._learn_listing(series, layout, flight)
+            await learn(series, layout, flight)
         return layout
 
     async def _learn_listing(self, series: SeriesId, layout: Layout, flight: Flight[Layout]) -> None:
@@ -88,6 +97,17 @@ class Opener:
         self._looked_at[series] = self._clock()
         if first is not None:
             await self._keep_listing(series, layout, first)
+
+    async def _learn_before_trades(self, series: SeriesId, layout: Layout, flight: Flight[Layout]) -> None:
+        policy = self._source.retry_policy(series.exchange)
+        answer = await self._retrying.call(policy, flight, lambda: self._source.before_trades(series, flight))
+        self._looked_at[series] = self._clock()
+        if answer is None:
+            return
+        if answer.unreachable is not None:
+            self._probes.add(series, answer.unreachable.range, answer.unreachable.reason)
+        if answer.covered is not None:
+            await self._keep_listing(series, layout, answer.covered.end)
 
     async def _anchor(self, series: SeriesId, flight: Flight[Layout]) -> int | None:
         """Where the grid lies: by the venue's table, else by one of its bars; None: where it usually does."""
@@ -100,13 +120,21 @@ class Opener:
         return await self._retrying.call(policy, flight, lambda: self._source.any_bar(series, flight))
 
     async def _keep_listing(self, series: SeriesId, layout: Layout, first: int) -> None:
-        """Commits that there is nothing before the page of the first bar.
+        """Commits that there is nothing before the page of the first bar or trade.
 
-        Never up to within a day of now: an empty answer that young is asked for again, page by page.
+        Of bars never up to within a day of now: an empty answer that young is asked for again, page by page. Of trades
+        these are two days of pages, which the listing is worth to be asked for twice, but not at once.
         """
         asked_at = self._clock()
         pages = Pages.of(series, layout)
-        last_page = pages.at(pages.number_of(min(first, asked_at - 2 * RECHECK_DELAY)))
-        before = between(EARLIEST, last_page.start)
-        if before is not None:
-            await self._store.commit(series, Fact(before, asked_at, 0), EMPTY[series.kind])
+        settled = pages.at(pages.number_of(min(first, asked_at - 2 * RECHECK_DELAY))).start
+        listed = settled if pages.whole else pages.at(pages.number_of(min(first, asked_at))).start
+        for start, end in ((EARLIEST, settled), (settled, listed)):
+            if start < end:
+                await self._keep_empty(series, TimeRange(start, end), asked_at)
+
+    async def _keep_empty(self, series: SeriesId, window: TimeRange, asked_at: int) -> None:
+        """Commits that there is nothing, but of what is known: that outlives what the venue serves."""
+        known = [span.range for span in await self._store.coverage(series, window)]
+        for part in subtract(window, known):
+            await self._store.commit(series, Fact(part, asked_at, 0), EMPTY[series.kind])

@@ -1,8 +1,8 @@
-"""The CCXT source: fetches bars from any exchange that ccxt knows, through real `ccxt.async_support`.
+"""The CCXT source: fetches bars and trades from any exchange that ccxt knows, through real `ccxt.async_support`.
 
 One long-lived ccxt instance per exchange, made when first needed (importing ccxt takes seconds, so that is done in
 a thread). How each HTTP call is paid for, believed and judged is in ccxt_exchange.py and ccxt_errors.py; what a
-venue can do is in venues.py.
+venue can do is in venues.py; how trades are asked for is in ccxt_trades.py.
 
 Promises those of sources/base.py. In particular nothing is retried here, and what cannot be read of a row becomes
 a null open time or a NaN (ccxt_rows.py), never a missing row.
@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Any, Final
 from historyd.errors import UnknownExchange
 from historyd.model.time_range import MICROS_PER_MS
 from historyd.model.venue import Market, Origin
+from historyd.observability.hooks import NOBODY
 from historyd.ratelimit.base import Cost
 from historyd.sources import listing
-from historyd.sources.base import Answer, Markets, RetryPolicy
+from historyd.sources.base import Answer, Markets, RetryPolicy, TradesAnswer
 from historyd.sources.ccxt_bars import bars_of
-from historyd.sources.ccxt_exchange import Desk, Question, asking
+from historyd.sources.ccxt_exchange import Desk, Question, Rows, asking
 from historyd.sources.ccxt_session import Session
 from historyd.sources.ccxt_setup import is_sandbox, origin_host
+from historyd.sources.ccxt_trades import TradeSource
 from historyd.sources.clock import VenueClock
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
+from historyd.sources.trade_venues import with_trades
 from historyd.sources.venues import MAIN_GROUP, UNKNOWN_VENUE, Listing, traits_of, venue_of
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from historyd.model.time_range import TimeRange
     from historyd.model.venue import Venue
     from historyd.model.wait import Observer, Wait
+    from historyd.observability.hooks import Hooks
     from historyd.ratelimit.base import Limiter
     from historyd.sources.ccxt_bars import Bars
 
@@ -55,6 +59,7 @@ class _Unobserved:
     """For calls that nobody watches."""
 
     urgent = True
+    deadline = None
 
     def waiting(self, wait: Wait) -> None:
         pass
@@ -70,6 +75,7 @@ class CcxtSource:
         limiter_for: the limiter of an exchange's host group (venues.py; MAIN_GROUP is the spot hosts').
         exchanges: settings by ccxt id; an exchange not named has the defaults.
         host_clock: microseconds since 1970.
+        hooks: told of what venues answer.
     """
 
     def __init__(
@@ -77,14 +83,17 @@ class CcxtSource:
         limiter_for: Callable[[str, str], Limiter],
         exchanges: Mapping[str, ExchangeOptions] | None = None,
         host_clock: Callable[[], int] = _host_clock,
+        hooks: Hooks = NOBODY,
     ) -> None:
         self._limiter_for = limiter_for
         self._exchanges = dict(exchanges or {})
         self._host_clock = host_clock
+        self._hooks = hooks
         self._stack = AsyncExitStack()
         self._tasks: asyncio.TaskGroup | None = None
         self._sessions: dict[str, Session] = {}
         self._desks: dict[str, Desk] = {}
+        self._trades = TradeSource()
 
     async def __aenter__(self) -> Self:
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
@@ -104,7 +113,7 @@ class CcxtSource:
 
     def venue(self, exchange: str) -> Venue:
         """What the exchange can do. No I/O. Raises UnknownExchange."""
-        return venue_of(_known(exchange), self._options(exchange).window_size)
+        return with_trades(venue_of(_known(exchange), self._options(exchange).window_size))
 
     def origin(self, exchange: str) -> Origin:
         """Where its history comes from. No I/O. Raises UnknownExchange."""
@@ -133,8 +142,10 @@ class CcxtSource:
         """Raises UnknownExchange, UnknownSymbol or UnknownTimeframe if the exchange does not serve the series."""
         session = self._session(series.exchange)
         with asking(Question(_Unobserved(), series.symbol)):
-            if series.timeframe is not None:
-                await session.check_timeframe(series)
+            if series.timeframe is None:
+                await session.trade_market(series.symbol)
+                return
+            await session.check_timeframe(series)
             await session.market(series.symbol)
 
     async def fetch_bars(self, series: SeriesId, window: TimeRange, observer: Observer) -> Answer:
@@ -142,7 +153,7 @@ class CcxtSource:
 
         The rows have the schema `ccxt_rows.RAW_BARS`. Raises as sources/base.py says.
         """
-        with asking(Question(observer, series.symbol, about_bars=True)) as question:
+        with asking(_about_bars(series, observer)) as question:
             said = await (await self._bars(series)).fetch(window)
         assert question.sent_at is not None
         return Answer(said.rows, question.sent_at, said.speaks_from)
@@ -154,13 +165,23 @@ class CcxtSource:
         """
         if traits_of(series.exchange).listing is Listing.UNTOLD:
             return None
-        with asking(Question(observer, series.symbol, about_bars=True)):
+        with asking(_about_bars(series, observer)):
             return await listing.first_bar(await self._bars(series))
 
     async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
         """Open time of one of the latest bars of a series, with one call; None if there is none."""
-        with asking(Question(observer, series.symbol, about_bars=True)):
+        with asking(_about_bars(series, observer)):
             return await listing.any_bar(await self._bars(series))
+
+    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
+        """Asks for trades of a part of the window. Raises as sources/base.py says."""
+        session, page_trades = self._session(series.exchange), self._options(series.exchange).window_size
+        return await self._trades.fetch(session, series, window, page_trades, observer)
+
+    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
+        """What is known of the time before a series' first trade; None if there is no cheap way to tell."""
+        session, page_trades = self._session(series.exchange), self._options(series.exchange).window_size
+        return await self._trades.beginning(session, series, page_trades, observer)
 
     async def markets(self, exchange: str) -> Markets:
         """All markets of an exchange, by symbol. Raises as `fetch_bars`."""
@@ -194,6 +215,7 @@ class CcxtSource:
                 lambda group: self._limiter_for(exchange, group),
                 clock,
                 self._host_clock,
+                self._hooks,
             )
             self._desks[exchange] = desk
         return desk
@@ -206,6 +228,10 @@ def _known(exchange: str) -> str:
     if exchange not in ccxt_ids():
         raise UnknownExchange(exchange, nearest_names(exchange, ccxt_ids()))
     return exchange
+
+
+def _about_bars(series: SeriesId, observer: Observer) -> Question:
+    return Question(observer, series.symbol, Rows(traits_of(series.exchange).bars_path), about_bars=True)
 
 
 def _market(market: Mapping[str, Any]) -> Market:

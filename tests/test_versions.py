@@ -16,6 +16,9 @@ PLACES = {
     "clients/go/doc.go": r'^const Version = "([^"]+)"',
     "clients/rust/Cargo.toml": r'^version = "([^"]+)"',
     "clients/rust/Cargo.lock": r'^name = "markethistory"\nversion = "([^"]+)"',
+    "clients/java/pom.xml": r"<artifactId>markethistory</artifactId>\n  <version>([^<]+)<",
+    "clients/typescript/package.json": r'^  "version": "([^"]+)"',
+    "clients/typescript/package-lock.json": r'\A\{\n  "name": "markethistory",\n  "version": "([^"]+)"',
 }
 
 

@@ -28,8 +28,9 @@ lint: install ## Style, format and types.
 	@$(RUN) ruff format --check --quiet . || { echo "Not formatted as the house does: $(UV) run ruff format"; exit 1; }
 	@$(RUN) mypy --no-error-summary
 
-torture: install ## Kills QuestDB, and servers on it, at 20 random moments each.
-	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py tests/e2e/test_questdb.py -k killed
+torture: install ## Kills QuestDB, under a store and under a server, and servers on it, at 20 random moments each.
+	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py \
+	  tests/e2e/test_questdb.py tests/e2e/test_questdb_away.py -k killed
 
 clients: ## Checks the clients of the other languages, and builds their programs; clients-go and so on: one of them.
 	@$(MAKE) -C clients
@@ -37,7 +38,7 @@ clients: ## Checks the clients of the other languages, and builds their programs
 clients-%:
 	@$(MAKE) -C clients $*
 
-generate: install $(PROST) ## Generates the code of the contract in all languages (buf.gen.yaml); needs Go, Rust, Node.
+generate: install $(PROST) clients-node_modules ## Generates the code of the contract in all languages (buf.gen.yaml); needs Go, Rust, Node.
 	@$(RUN) python proto/generate.py
 
 bench: install ## Runs one benchmark: make bench NAME=read (the others: ls benchmarks).
@@ -52,7 +53,8 @@ install: $(UV) ## Installs everything that tests and benchmarks need.
 	@$(UV) sync --frozen --quiet
 
 clean: ## Removes all that these commands have made.
-	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .tools dist clients/typescript/node_modules clients/typescript/dist clients/typescript/build clients/java/target
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Into a folder of its own, so that neither the system's Python nor its missing venv module matters.

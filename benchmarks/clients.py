@@ -30,6 +30,8 @@ PEERS: Final = {
     "python": ("history", "flight"),
     "go": ("history", "flight"),
     "rust": ("history", "flight"),
+    "java": ("history", "flight"),
+    "typescript": ("history",),
 }
 """What each language can read with: all of them with our client, some with a Flight client of their own."""
 

@@ -14,7 +14,7 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BUILT: Final = ROOT / ".tools/clients"
-LANGUAGES: Final = ("python", "go", "rust")
+LANGUAGES: Final = ("python", "go", "rust", "java", "typescript")
 
 
 def built(language: str, name: str) -> list[str] | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SOURCES = {
     "go": ("clients/go/examples/read/main.go", "go"),
     "rust": ("clients/rust/examples/read.rs", "rust"),
+    "java": ("clients/java/src/test/java/io/markethistory/programs/Example.java", "java"),
+    "typescript": ("clients/typescript/programs/example.ts", "ts"),
 }
 """Each example's source, and the name of its language in the README's fences."""
 

@@ -20,9 +20,6 @@ PLACES = {
     "clients/typescript/package.json": r'^  "version": "([^"]+)"',
     "clients/typescript/package-lock.json": r'^  "name": "markethistory",\n  "version": "([^"]+)"',
     "clients/rust/Cargo.lock": r'^name = "markethistory"\nversion = "([^"]+)"',
-    "clients/java/pom.xml": r"<artifactId>markethistory</artifactId>\n  <version>([^<]+)<",
-    "clients/typescript/package.json": r'^  "version": "([^"]+)"',
-    "clients/typescript/package-lock.json": r'\A\{\n  "name": "markethistory",\n  "version": "([^"]+)"',
 }
 
 

@@ -52,9 +52,9 @@ def connect(
 ) -> AsyncClient:
     """A client of the server at `target` (`host:port`), for the running event loop. Nothing is sent yet.
 
-    `tls` and `token` as in `markethistory.connect`. Raises RuntimeError if no event loop is running, OSError if a file
-    of `tls` cannot be read.
+    `tls` and `token` as in `markethistory.connect`, and what it raises. Raises RuntimeError if no event loop is running.
     """
+    channels.check_token(token, target, tls)
     asyncio.get_running_loop()
     return AsyncClient(channels.open_aio_channel(target, tls), token=token, retry=retry)
 

@@ -58,8 +58,10 @@ def connect(
     """A client of the server at `target` (`host:port`). Nothing is sent before the first call.
 
     `tls`: True trusts the system's authorities, a Tls says more; default plain. `token` goes with each call, if the
-    server asks for one; without TLS anybody on the way can read it. Raises OSError if a file of `tls` cannot be read.
+    server asks for one. Raises OSError if a file of `tls` cannot be read, ValueError if a token would go to another
+    machine without TLS.
     """
+    channels.check_token(token, target, tls)
     return Client(channels.open_channel(target, tls, _OPTIONS), token=token, retry=retry)
 
 

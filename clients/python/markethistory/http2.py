@@ -85,7 +85,7 @@ class Connection:
         self._window = self._new_window = _FIRST_WINDOW
         self._unread = self._padding = 0
         self._read_bytes = self._read_of_stream = 0
-        self._going_away = False
+        self._met = self._going_away = False
         self._deadline: float | None = None
         settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW, _LARGEST_WINDOW), (_MAX_FRAME, _LARGEST_FRAME))
         payload = b"".join(_SETTING.pack(*one) for one in (*settings, (_MAX_HEADERS, _MOST_HEADERS)))
@@ -246,6 +246,10 @@ class Connection:
     def _head(self) -> tuple[int, int, int, int]:
         """Size, kind, flags and stream of the next frame."""
         high, low, kind, flags, stream = _HEAD.unpack(self._take(_HEAD_BYTES))
+        if not self._met:
+            if kind != SETTINGS or flags & ACK:
+                raise Broken("no HTTP/2 server is there")
+            self._met = True
         return high << 8 | low, kind, flags, stream & _LARGEST_WINDOW
 
     def _bounded(self, size: int) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from historyd.config_errors import ConfigError
 from historyd.engine.history import HistoryEngine
+from historyd.heap import keep_memory
 from historyd.observability.logging import log_to_stderr
 from historyd.ratelimit.options import RateLimiterOptions, Scope
 from historyd.ratelimit.process import ProcessLimiters
@@ -50,6 +51,7 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
 async def serve(config: Config) -> None:
     """Serves until a signal; prints one line once it can be asked. Raises as `open_engine`, or CannotListen."""
     log_to_stderr(config.log_level)
+    keep_memory()
     with _Signals() as signals:
         async with open_engine(config) as engine, HistoryServer(engine, config.listen) as server:
             print(f"historyd listening on {server.address}, store {describe(config.store.place)}", flush=True)  # noqa: T201 -- what a caller waits for

@@ -17,12 +17,13 @@ import grpc
 import pyarrow as pa
 from grpc.experimental import ChannelOptions
 
-from markethistory import requests
+from markethistory import channels, requests
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.direct import DirectChannel
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
 from markethistory.few import LastSession, table_of
+from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
 from markethistory.reads import Reads
 from markethistory.retry import Deadline, RetryPolicy
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
+    from markethistory.channels import Tls
     from markethistory.ensuring import EnsureEvent, ProgressCallback
     from markethistory.reads import Messages
     from markethistory.requests import ReadOptions
@@ -43,12 +45,23 @@ if TYPE_CHECKING:
     ReadRange: TypeAlias = Callable[[pb.ReadRangeRequest, float | None], Messages]
 
 # Reads without a second thread: a third faster in bulk, a quarter in small reads.
-_OPTIONS: Final = [*requests.CHANNEL_OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
+_OPTIONS: Final = [*channels.OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
 
 
-def connect(target: str = requests.DEFAULT_TARGET, *, retry: RetryPolicy | None = None) -> Client:
-    """A client of the server at `target` (`host:port`). Nothing is sent before the first call."""
-    return Client(grpc.insecure_channel(target, options=_OPTIONS), retry=retry, direct=DirectChannel.to(target))
+def connect(
+    target: str = requests.DEFAULT_TARGET,
+    *,
+    tls: Tls | bool = False,
+    token: str | None = None,
+    retry: RetryPolicy | None = None,
+) -> Client:
+    """A client of the server at `target` (`host:port`). Nothing is sent before the first call.
+
+    `tls`: True trusts the system's authorities, a Tls says more; default plain. `token` goes with each call, if the
+    server asks for one; without TLS anybody on the way can read it. Raises OSError if a file of `tls` cannot be read.
+    """
+    direct = DirectChannel.to(target) if tls is False else None
+    return Client(channels.open_channel(target, tls, _OPTIONS), token=token, retry=retry, direct=direct)
 
 
 class Client:
@@ -60,11 +73,17 @@ class Client:
     """
 
     def __init__(
-        self, channel: grpc.Channel, *, retry: RetryPolicy | None = None, direct: DirectChannel | None = None
+        self,
+        channel: grpc.Channel,
+        *,
+        token: str | None = None,
+        retry: RetryPolicy | None = None,
+        direct: DirectChannel | None = None,
     ) -> None:
         self._channel = channel
         self._stub = HistoryServiceStub(channel)
-        self._reads = Reads(channel, direct)
+        self._metadata = channels.metadata_of(token)
+        self._reads = Reads(channel, direct, self._metadata)
         self._retry = retry or RetryPolicy()
 
     def __enter__(self) -> Self:
@@ -197,7 +216,26 @@ class Client:
         Default: all of time up to now.
         """
         request = requests.coverage_request(series, start, end)
-        return list(spans_of(_unary(self._stub.Coverage, request, timeout).spans))
+        return list(spans_of(self._unary(self._stub.Coverage, request, timeout).spans))
+
+    def quality(
+        self,
+        series: str,
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        row_limit: int = 0,
+        timeout: float | None = None,
+    ) -> QualityReport:
+        """Reports how good the stored rows of `[start, end)` are, by UTC day. Never asks the exchange.
+
+        Counts what is there and what should be, what was set aside and why, what was revised. With `row_limit` it
+        lists so many of the quarantined rows too, the first ones.
+        """
+        session, deadline = QualitySession(series, start, end, row_limit), Deadline(timeout)
+        while not session.done:
+            session.receive(self._unary(self._stub.Quality, session.request(), deadline.left()))
+        return session.report()
 
     def series(self, pattern: str = "", *, timeout: float | None = None) -> list[StoredSeries]:
         """The series stored whose id matches `pattern` (`*` any text, `?` one character; default all), by id."""
@@ -205,7 +243,7 @@ class Client:
         request = pb.ListSeriesRequest(pattern=pattern, page_size=requests.PAGE_SIZE)
         found: list[StoredSeries] = []
         while True:
-            page = _unary(self._stub.ListSeries, request, deadline.left())
+            page = self._unary(self._stub.ListSeries, request, deadline.left())
             found.extend(map(series_of, page.series))
             request.page_token = page.next_page_token
             if not page.next_page_token:
@@ -217,11 +255,17 @@ class Client:
         request = pb.ListMarketsRequest(exchange=exchange, pattern=pattern, page_size=requests.PAGE_SIZE)
         found: list[Market] = []
         while True:
-            page = _unary(self._stub.ListMarkets, request, deadline.left())
+            page = self._unary(self._stub.ListMarkets, request, deadline.left())
             found.extend(map(market_of, page.markets))
             request.page_token = page.next_page_token
             if not page.next_page_token:
                 return Markets(tuple(found), tuple(page.timeframes))
+
+    def _unary(self, method: grpc.UnaryUnaryMultiCallable[Any, Any], request: object, timeout: float | None) -> Any:
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as failure:
+            raise error_of(failure) from failure
 
     def _table(self, request: pb.ReadRangeRequest, timeout: float | None) -> pa.Table:
         stream = BatchStream(self._reads.range, request, self._retry, timeout, warn=False)
@@ -249,7 +293,7 @@ class Client:
 
     def _ensure_events(self, session: EnsureSession, deadline: Deadline) -> Generator[EnsureEvent, None, None]:
         while not session.done:
-            call = self._stub.EnsureRange(session.request(), timeout=deadline.left())
+            call = self._stub.EnsureRange(session.request(), timeout=deadline.left(), metadata=self._metadata)
             try:
                 for message in call:
                     yield from session.receive(message)
@@ -333,10 +377,3 @@ class BatchStream:
                     time.sleep(pause_after(session, failure, deadline))
             finally:
                 call.cancel()
-
-
-def _unary(method: grpc.UnaryUnaryMultiCallable[Any, Any], request: object, timeout: float | None) -> Any:
-    try:
-        return method(request, timeout=timeout)
-    except grpc.RpcError as failure:
-        raise error_of(failure) from failure

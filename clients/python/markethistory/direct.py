@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from markethistory.channels import Metadata
+
 _TARGET: Final = re.compile(r"(?:dns:///|ipv4:)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
 _PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
 """Variables by which gRPC finds a proxy."""
@@ -109,9 +111,9 @@ class DirectChannel:
         while self._idle:
             self._idle.pop().close()
 
-    def method(self, path: str) -> DirectMethod:
-        """A method of the server, by its path."""
-        return DirectMethod(self, path)
+    def method(self, path: str, metadata: Metadata | None) -> DirectMethod:
+        """A method of the server, by its path; the metadata goes with each call."""
+        return DirectMethod(self, path, metadata or ())
 
     def take(self, size: int, deadline: float | None) -> Connection:
         """A connection on which a request of so many bytes can be sent. Raises OSError if there is none to be had."""
@@ -156,7 +158,7 @@ class DirectChannel:
 class DirectMethod:
     """A method that answers with messages; called as gRPC's multi-callables are."""
 
-    def __init__(self, channel: DirectChannel, path: str) -> None:
+    def __init__(self, channel: DirectChannel, path: str, metadata: Metadata) -> None:
         self._channel = channel
         self._fields = header_fields(
             [
@@ -167,6 +169,7 @@ class DirectMethod:
                 ("te", "trailers"),
                 ("content-type", "application/grpc"),
                 ("user-agent", "markethistory-python"),
+                *metadata,
             ]
         )
 

@@ -18,13 +18,13 @@ import grpc
 import pyarrow as pa
 
 from markethistory import channels, requests
-from markethistory.client import READ_LAST, READ_RANGE
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
 from markethistory.few import LastSession, table_of
 from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
+from markethistory.reads import READ_LAST, READ_RANGE
 from markethistory.retry import RetryPolicy
 from markethistory.status import error_of, pause_after
 from markethistory.v1 import history_service_pb2 as pb

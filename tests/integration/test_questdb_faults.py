@@ -205,6 +205,14 @@ async def test_a_questdb_that_answers_no_more_is_given_up(victim: QuestDb, monke
         await _put(store, 0)
 
 
+async def test_a_store_is_closed_though_questdb_answers_no_more(victim: QuestDb) -> None:
+    async with asyncio.timeout(20), open_questdb(victim.options()) as store:
+        await store.open_series(BTC, ORIGIN, Layout(PAGE))
+        await _put(store, 0)
+        victim.freeze()
+    victim.thaw()
+
+
 async def test_rows_without_their_fact_count_for_nobody(store: QuestDbStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that dies between rows and fact leaves rows; the answer that is asked for again replaces them."""
 

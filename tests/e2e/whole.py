@@ -53,7 +53,12 @@ def in_questdb(questdb: QuestDb) -> dict[str, Any]:
 
 @asynccontextmanager
 async def whole(
-    directory: Path, candles: Candles | None = None, store: Mapping[str, Any] | None = None, **settings: Any
+    directory: Path,
+    candles: Candles | None = None,
+    *,
+    alerts: Mapping[str, Any] | None = None,
+    store: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Whole]:
     """All of it, on a store in `directory` unless another is configured; `settings` are those of exchange `binance`."""
     faults = VenueFaults()
@@ -61,6 +66,7 @@ async def whole(
         config = Config.model_validate(
             {
                 "store": store or {"embedded": {"path": str(directory / "history.db")}},
+                "alerts": alerts or {},
                 "exchanges": binance(exchange.url, **settings),
             }
         )

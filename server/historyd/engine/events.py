@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from historyd.coverage import Span
-    from historyd.model.rows import RowKey
+    from historyd.model.rows import Quarantined, RowKey
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.model.wait import Wait
+    from historyd.quality_report import Day
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,25 @@ class EnsureResult:
 
 
 @dataclass(frozen=True, slots=True)
+class EnsureRequest:
+    """A range to make covered: asked for again if it is (`refresh`), or only planned.
+
+    `deadline` is until when the caller waits (microseconds, host clock).
+    """
+
+    series: SeriesId
+    window: TimeRange
+    refresh: bool = False
+    plan_only: bool = False
+    deadline: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """Rows of `window`, or the `last` rows before its end; only those after `after`."""
+    """Rows of `window`, or the `last` rows before its end; only those after `after`.
+
+    `deadline` is until when the caller waits for what has to be fetched (microseconds, host clock).
+    """
 
     series: SeriesId
     window: TimeRange
@@ -58,6 +76,7 @@ class ReadRequest:
     ensure: bool = False
     require_complete: bool = False
     after: RowKey | None = None
+    deadline: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +100,11 @@ class ReadSummary:
     uncovered: tuple[Span, ...]
     quarantined_count: int
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QualityReport:
+    """The days of a range, ascending, and the quarantined rows that are counted in them, ascending by `at`."""
+
+    days: tuple[Day, ...]
+    set_aside: tuple[Quarantined, ...]

@@ -17,17 +17,21 @@ from typing import TYPE_CHECKING, Self
 from historyd.coverage import Span, tile
 from historyd.engine.backfiller import Backfiller
 from historyd.engine.ensuring import ensure
+from historyd.engine.events import EnsureRequest
 from historyd.engine.reading import ReadEvent, read
+from historyd.engine.reporting import report_on
 from historyd.leases.base import Alone
+from historyd.observability.hooks import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from types import TracebackType
 
-    from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult, ReadRequest
+    from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult, QualityReport, ReadRequest
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
+    from historyd.observability.hooks import Hooks
     from historyd.sources.base import Markets, Source
     from historyd.stores.base import Store, StoredSeries
 
@@ -40,8 +44,8 @@ def host_clock() -> int:
 class HistoryEngine:
     """Answers for one store and one source (None: only what is stored). An async context manager.
 
-    `leases` tell which of the servers that share the store fetches a page. `clock` gives the host's microseconds and
-    `sleep` takes seconds; tests give their own.
+    `leases` tell which of the servers that share the store fetches a page; `hooks` hear what becomes of pages. `clock`
+    gives the host's microseconds and `sleep` takes seconds; tests give their own.
     """
 
     def __init__(
@@ -52,10 +56,11 @@ class HistoryEngine:
         leases: Leases | None = None,
         clock: Callable[[], int] = host_clock,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        hooks: Hooks = NOBODY,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._backfiller = Backfiller(store, source, leases or Alone(), clock, sleep)
+        self._backfiller = Backfiller(store, source, leases or Alone(), clock, sleep, hooks)
 
     async def __aenter__(self) -> Self:
         await self._backfiller.__aenter__()
@@ -90,15 +95,23 @@ class HistoryEngine:
         return tile(window, covered, view.horizon.closed_through, view.unreachable)
 
     def ensure(
-        self, series: SeriesId, window: TimeRange, *, refresh: bool = False, plan_only: bool = False
+        self,
+        series: SeriesId,
+        window: TimeRange,
+        *,
+        refresh: bool = False,
+        plan_only: bool = False,
+        deadline: int | None = None,
     ) -> AsyncGenerator[EnsurePlan | EnsureProgress | EnsureResult, None]:
         """Makes a range covered: yields the plan, then progress at least once a second, then the result.
 
-        `refresh` asks again for what is covered; `plan_only` ends after the plan. Raises NoSource if rows are missing
-        and there is no source, or what the source or the store raises for the first page that fails; pages fetched
-        until then are kept.
+        `refresh` asks again for what is covered; `plan_only` ends after the plan. `deadline` is until when the caller
+        waits (microseconds, this clock): WaitTooLong if a page's call would be due later. Raises NoSource if rows are
+        missing and there is no source, or what the source or the store raises for the first page that fails; pages
+        fetched until then are kept.
         """
-        return ensure(self._backfiller, self._store, series, window, self._clock, refresh=refresh, plan_only=plan_only)
+        request = EnsureRequest(series, window, refresh, plan_only, deadline)
+        return ensure(self._backfiller, self._store, request, self._clock)
 
     def read(self, request: ReadRequest) -> AsyncGenerator[ReadEvent, None]:
         """Yields the resolved range, batches of rows in ascending order, and last the summary.
@@ -107,6 +120,13 @@ class HistoryEngine:
         what `ensure` raises.
         """
         return read(self._backfiller, self._store, request)
+
+    async def quality(self, series: SeriesId, window: TimeRange) -> QualityReport:
+        """Reports how good the stored rows of a range are, day by day. Asks the exchange for nothing.
+
+        Reads all bars of the range, a batch at a time. Raises UnknownExchange, or what the store raises.
+        """
+        return await report_on(self._store, await self._backfiller.view(series), window)
 
     async def list_series(self, pattern: str, after: str, limit: int) -> list[StoredSeries]:
         """Series stored whose id matches `pattern` and is greater than `after`, by id, at most `limit`."""

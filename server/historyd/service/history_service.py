@@ -15,6 +15,7 @@ from historyd.service import convert, paging, requests
 from historyd.service.frames import frames, single_frame
 from historyd.service.interceptors import stream, unary
 from markethistory.v1 import history_service_pb2 as pb
+from markethistory.v1 import quality_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +28,7 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["HistoryService"].full_name
 
 
 class HistoryService:
-    """Answers the six RPCs for one engine."""
+    """Answers the RPCs for one engine."""
 
     def __init__(self, engine: HistoryEngine) -> None:
         self._engine = engine
@@ -39,12 +40,16 @@ class HistoryService:
         return convert.coverage(await self._engine.coverage(series, window), window)
 
     async def ensure_range(
-        self, request: pb.EnsureRangeRequest, write: Callable[[pb.EnsureRangeResponse], Awaitable[None]], _: Call
+        self, request: pb.EnsureRangeRequest, write: Callable[[pb.EnsureRangeResponse], Awaitable[None]], call: Call
     ) -> None:
         """Makes a range covered, telling how far it is."""
         series = requests.series_id(request.series)
-        window = requests.ensure_window(request, self._engine.now())
-        events = self._engine.ensure(series, window, refresh=request.refresh, plan_only=request.plan_only)
+        now = self._engine.now()
+        window = requests.ensure_window(request, now)
+        deadline = requests.deadline(call.patience_s, now)
+        events = self._engine.ensure(
+            series, window, refresh=request.refresh, plan_only=request.plan_only, deadline=deadline
+        )
         async with aclosing(events):
             async for event in events:
                 await write(convert.ensure_event(event))
@@ -53,7 +58,7 @@ class HistoryService:
         self, request: pb.ReadRangeRequest, write: Callable[[bytes], Awaitable[None]], call: Call
     ) -> None:
         """Streams rows as Arrow, in messages that are serialised already."""
-        reading = requests.reading(request, self._engine.now())
+        reading = requests.reading(request, self._engine.now(), call.patience_s)
         events = self._engine.read(reading.request)
         async with aclosing(events):
             async for message, row_count in frames(events, reading):
@@ -62,7 +67,7 @@ class HistoryService:
 
     async def read_last(self, request: pb.ReadLastRequest, call: Call) -> bytes:
         """A few last rows as Arrow, in one answer that is serialised already."""
-        reading = requests.last_reading(request, self._engine.now())
+        reading = requests.last_reading(request, self._engine.now(), call.patience_s)
         async with aclosing(self._engine.read(reading.request)) as events:
             message, call.rows = await single_frame(events, reading)
         return message
@@ -92,6 +97,13 @@ class HistoryService:
         return pb.ListMarketsResponse(
             markets=map(convert.market, found[:size]), timeframes=known.timeframes, next_page_token=token
         )
+
+    async def quality(self, request: quality_pb2.QualityRequest, call: Call) -> quality_pb2.QualityResponse:
+        """How good the stored rows are, a page of days."""
+        page = requests.quality_page(request, self._engine.now())
+        report = await self._engine.quality(page.series, page.days)
+        call.rows = sum(day.rows for day in report.days)
+        return convert.quality(report, page.window, page.row_limit, page.next_token)
 
 
 def handlers(engine: HistoryEngine, calls: Calls) -> grpc.GenericRpcHandler:
@@ -127,6 +139,11 @@ def handlers(engine: HistoryEngine, calls: Calls) -> grpc.GenericRpcHandler:
             unary("ListMarkets", service.list_markets, calls),
             request_deserializer=pb.ListMarketsRequest.FromString,
             response_serializer=pb.ListMarketsResponse.SerializeToString,
+        ),
+        "Quality": grpc.unary_unary_rpc_method_handler(
+            unary("Quality", service.quality, calls),
+            request_deserializer=quality_pb2.QualityRequest.FromString,
+            response_serializer=quality_pb2.QualityResponse.SerializeToString,
         ),
     }
     return grpc.method_handlers_generic_handler(SERVICE, methods)

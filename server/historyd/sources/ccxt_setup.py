@@ -10,6 +10,8 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+
 from historyd.sources.ccxt_exchange import GovernedCalls
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def build_exchange(desk: Desk, options: ExchangeOptions) -> Any:
 
     Raises ImportError without ccxt, AttributeError for an unknown id.
     """
+    pa.array([0])  # pyarrow imports pandas, where it is installed, at its first array: not on the event loop
     plain = getattr(importlib.import_module("ccxt.async_support"), desk.exchange)
     governed = type(f"Governed_{desk.exchange}", (GovernedCalls, plain), {"_desk": desk})
     # ccxt's own throttle and retries stay out of it: `throttle` is ours and is called only if rate limiting is on.
@@ -36,16 +39,16 @@ def build_exchange(desk: Desk, options: ExchangeOptions) -> Any:
     if desk.traits.skip_currencies:
         exchange.has["fetchCurrencies"] = False
     if options.base_url is not None:
-        exchange.urls["api"] = _rebased(exchange.urls["api"], options.base_url.rstrip("/"))
+        exchange.urls["api"] = rebased(exchange.urls["api"], options.base_url.rstrip("/"))
         if options.base_url.startswith("http:"):
             exchange.timeout_on_exit = 0  # ccxt waits a quarter of a second for TLS connections to close
     return exchange
 
 
-def _rebased(urls: Any, base_url: str) -> Any:
+def rebased(urls: Any, base_url: str) -> Any:
     """The tree of ccxt's URLs with scheme and host replaced, paths (and other schemes, as wss) kept."""
     if isinstance(urls, dict):
-        return {name: _rebased(value, base_url) for name, value in urls.items()}
+        return {name: rebased(value, base_url) for name, value in urls.items()}
     return _ORIGIN.sub(lambda _: base_url, urls) if isinstance(urls, str) else urls
 
 

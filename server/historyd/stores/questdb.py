@@ -29,6 +29,7 @@ from historyd.stores.questdb_journal import Journal, Record
 from historyd.stores.questdb_link import open_link
 from historyd.stores.questdb_reader import BATCH_ROWS, FEW_ROWS, WINDOW_ROWS, Reader, Window, open_reader, windows
 from historyd.stores.questdb_repeats import comparable, said_again
+from historyd.stores.questdb_revisions import find_revised, replacements
 from historyd.stores.questdb_tables import prepare, statements
 from historyd.stores.questdb_writer import Page, Writer
 from historyd.stores.segments import part_count
@@ -209,11 +210,21 @@ class QuestDbStore:
         if not counting:
             return []
         rows = await self._link.fetch(self._sql["set_aside_in"], str(series), window.start, window.end)
-        return [
-            Quarantined(ts, reason, content)
+        found = [
+            Quarantined(ts, reason, content, at)
             for at, answer, ts, reason, content in rows
             if any(at in segment.range and answer == segment.answer for segment in counting)
         ]
+        return sorted(found, key=lambda bad: bad.at or 0)
+
+    async def revised(self, series: SeriesId, window: TimeRange) -> list[int]:
+        """The times of the window that a newer answer revised, ascending; found anew each time that it is asked."""
+        records = await self._journal.records(series, window)
+        layout = self._journal.openings.layouts.get(series)
+        if layout is None:
+            return []
+        replaced = replacements(records, series, layout)
+        return await find_revised(self._link, self._sql, series, replaced, window)
 
     async def origin(self, exchange: str) -> Origin | None:
         """Where the exchange's history comes from; None if nothing of it is stored."""

@@ -132,6 +132,11 @@ FROM {journal} LIMIT $1, $2
 SELECT kind, series, since, until, asked_at, row_count, answer, set_aside, page_bars, anchor, host, sandbox, writer
 FROM (SELECT * FROM {journal} LIMIT $2, $3) WHERE series = $1
 
+-- name: journal_in
+SELECT kind, series, since, until, asked_at, row_count, answer, set_aside, page_bars, anchor, host, sandbox, writer
+FROM (SELECT * FROM {journal} LIMIT $2)
+WHERE series = $1 AND (kind = 'open' OR kind = 'drop' OR (until > $3 AND since < $4))
+
 -- name: put_snapshot
 INSERT INTO {snapshots} (series, snapshot, position, mark, parts, part, content) VALUES ($1, $2, $3, $4, $5, $6, $7)
 
@@ -172,6 +177,12 @@ WHERE series = $1 AND ts >= $2 AND ts < $3 ORDER BY ts
 -- name: few_trades
 SELECT cast(ts AS long), seq, id, price, amount, side, answer FROM {trades}
 WHERE series = $1 AND ts >= $2 AND ts < $3 ORDER BY ts
+
+-- name: told_bars
+-- For each time: rows, and for each column how many values, the least and the greatest.
+SELECT cast(ts AS long), count(), count(open), min(open), max(open), count(high), min(high), max(high),
+    count(low), min(low), max(low), count(close), min(close), max(close), count(volume), min(volume), max(volume)
+FROM {bars} WHERE series = $1 AND ts >= $2 AND ts < $3 GROUP BY ts ORDER BY ts
 
 -- name: last_bars
 SELECT cast(ts AS long), open, high, low, close, volume, answer FROM {bars}

@@ -69,7 +69,7 @@ async def test_a_larger_answer_is_refused_and_the_range_that_it_names_is_not() -
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.stub.Coverage(asked())
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        status = rpc_status.from_call(refused.value)  # type: ignore[arg-type]  # the stubs know only sync calls
+        status = rpc_status.from_call(refused.value)
         bad = error_details_pb2.BadRequest()
         assert any(detail.Unpack(bad) for detail in status.details)
         assert bad.field_violations[0].field == "range"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from historyd.stores.questdb_options import QuestDbOptions
     from tests.questdb_server import QuestDb
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ORIGIN = Origin("testnet.binance.vision", sandbox=True)
 ALWAYS = TimeRange(EARLIEST, LATEST)

@@ -289,7 +289,7 @@ async def test_a_reader_that_pauses_holds_nothing_that_could_be_cut(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(ROUNDS))
 async def test_a_killed_questdb_keeps_what_was_covered_and_covers_nothing_else(victim: QuestDb, seed: int) -> None:
     """Killed at a random moment of a backfill with readers; the store goes on by itself once it is back."""

@@ -161,6 +161,21 @@ async def test_a_redis_that_stops_answering_refuses_all_who_wait_within_one_answ
                 await acquire_once_it_can(limiter)
 
 
+async def test_a_process_that_stands_still_does_not_take_that_for_a_redis_that_is_away(
+    redis: RedisServer, dsn: str
+) -> None:
+    """Its event loop is busy for longer than Redis may take to answer, just while the answer is under way."""
+    async with cluster_limiters(answer_s=0.3) as limiters:
+        limiter = limiters.limiter("k", budget(), dsn)
+        await acquire_once_it_can(limiter)
+        for _ in range(3):
+            asking = asyncio.create_task(acquire(limiter))
+            for _ in range(4):
+                await asyncio.sleep(0)
+            time.sleep(0.5)  # noqa: ASYNC251 -- that is what is tested
+            await asking
+
+
 async def test_a_cancelled_caller_leaves_no_booking(redis: RedisServer, dsn: str) -> None:
     """Whether it slept, stood in line, or its request was under way."""
     slow = budget(tokens_per_interval=1, interval_ms=60_000, local_semaphore=3)

@@ -1,43 +1,64 @@
-"""Generates the Python code of the contract: `python proto/generate.py OUT_DIR`.
+"""Generates the code of the contract by buf.gen.yaml: `python proto/generate.py [--into OUT] [LANGUAGE ...]`.
 
-Owns the generated files under OUT_DIR/markethistory/v1: nothing there outlives its proto file. Writes messages and
-stubs with their types (protoc-gen-mypy). If a proto file is wrong it changes nothing. Never touches the network.
+Owns the generated folders below OUT/clients: what stands there is what the plugins wrote, nothing outlives its proto
+file. Without languages it generates all of them. If a proto file is wrong, or a plugin is missing, it changes nothing.
+Plugins are local and pinned; the network is touched only by Go, when it fetches the tools of clients/go/tools.mod.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import grpc_tools
-from grpc_tools import protoc
+import yaml
 
-PROTO_ROOT = Path(__file__).resolve().parent
-WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
-PACKAGE = Path("markethistory/v1")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-
-def generate(out: Path) -> None:
-    """Writes the generated package below `out`. Raises RuntimeError if protoc fails; it has said why on stderr."""
-    sources = sorted((PROTO_ROOT / PACKAGE).glob("*.proto"))
-    out.mkdir(parents=True, exist_ok=True)
-    # protoc finds its plugins, which are scripts of this environment, on the PATH alone.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    includes = [f"--proto_path={PROTO_ROOT}", f"--proto_path={WELL_KNOWN}"]
-    outputs = [f"--{plugin}_out={out}" for plugin in ("python", "grpc_python")]
-    outputs += [f"--{plugin}_out=quiet:{out}" for plugin in ("mypy", "mypy_grpc")]
-    code = protoc.main(["protoc", *includes, *outputs, *map(str, sources)])
-    if code != 0:
-        raise RuntimeError(f"protoc ended with {code}")
-    _remove_orphans(out / PACKAGE, {source.stem for source in sources})
+ROOT = Path(__file__).resolve().parent.parent
 
 
-def _remove_orphans(package: Path, stems: set[str]) -> None:
-    for path in package.glob("*_pb2*"):
-        if path.name.split("_pb2")[0] not in stems:
-            path.unlink()
+def template(languages: Sequence[str]) -> dict[str, Any]:
+    """The part of buf.gen.yaml that is about these languages; all of it for none. Raises ValueError for a wrong one."""
+    whole: dict[str, Any] = yaml.safe_load((ROOT / "buf.gen.yaml").read_text(encoding="utf-8"))
+    known = list(dict.fromkeys(_language(plugin) for plugin in whole["plugins"]))
+    if unknown := set(languages) - set(known):
+        raise ValueError(f"no plugin for {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    plugins = [plugin for plugin in whole["plugins"] if not languages or _language(plugin) in languages]
+    return {**whole, "plugins": plugins}
+
+
+def generate(out: Path, languages: Sequence[str] = ()) -> None:
+    """Writes the generated folders below `out`. Raises CalledProcessError if buf fails; it has said why on stderr."""
+    tools = (Path(sys.executable).parent, ROOT / ".tools/bin")
+    env = {**os.environ, "PATH": os.pathsep.join([*map(str, tools), os.environ["PATH"]])}
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["buf", "generate", "--template", json.dumps(template(languages)), "--output", folder]
+        subprocess.run(command, cwd=ROOT, env=env, check=True)  # noqa: S603  a command of our own
+        fresh = [path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file()]
+        for name in fresh:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path(folder) / name, out / name)
+    for parent in {name.parent for name in fresh}:
+        for path in (out / parent).iterdir():
+            if path.is_file() and path.relative_to(out) not in fresh:
+                path.unlink()
+
+
+def _language(plugin: dict[str, Any]) -> str:
+    return Path(plugin["out"]).parts[1]
 
 
 if __name__ == "__main__":
-    generate(Path(sys.argv[1]).resolve())
+    arguments = argparse.ArgumentParser(description="Generates the code of the contract.")
+    arguments.add_argument("--into", type=Path, default=ROOT, help="where clients/ is; default: this repository")
+    arguments.add_argument("languages", nargs="*", metavar="LANGUAGE", help="default: all")
+    given = arguments.parse_args()
+    generate(given.into.resolve(), given.languages)

@@ -89,6 +89,9 @@ class FakeHistory(HistoryServiceServicer):
     def ListMarkets(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._one("ListMarkets", request, context)
 
+    def Quality(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._one("Quality", request, context)
+
     def ReadLast(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self._one("ReadLast", request, context)
 

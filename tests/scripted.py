@@ -17,7 +17,7 @@ from historyd.errors import UnknownSymbol
 from historyd.model.rows import BARS
 from historyd.model.time_range import MICROS_PER_S, TimeRange
 from historyd.model.venue import Market, Origin, Venue
-from historyd.sources.base import Answer, Markets, RetryPolicy
+from historyd.sources.base import Answer, Markets, RetryPolicy, TradesAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +61,7 @@ class ScriptedSource:
 
     def __init__(self, clock: VirtualClock, *, page_bars: int = 100, listed_at: int = 0) -> None:
         self.clock = clock
-        self.profile = Venue("binance", page_bars=page_bars)
+        self.profile = Venue("binance", page_bars=page_bars, listing_calls=1)
         self.listed_at = listed_at
         self.holes: list[TimeRange] = []
         self.skew = 0
@@ -118,6 +118,18 @@ class ScriptedSource:
         await asyncio.sleep(0)
         assert series.timeframe is not None
         return series.timeframe.grid().ceil(self.listed_at)
+
+    async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        observer.calling()
+        await asyncio.sleep(0)
+        assert series.timeframe is not None
+        return series.timeframe.grid().floor(self.now(series.exchange))
+
+    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
+        raise NotImplementedError
+
+    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
+        raise NotImplementedError
 
     async def markets(self, exchange: str) -> Markets:
         return Markets(tuple(Market(symbol, "spot", True) for symbol in sorted(self.symbols)), ("1m", "1h"))

@@ -18,7 +18,13 @@ MAX_FILE_LINES: Final = 500
 MAX_FUNCTION_LINES: Final = 70
 
 _CORE: Final = ("historyd.errors", "historyd.model")
-_OPTIONS: Final = ("historyd.sources.options", "historyd.ratelimit.options", "historyd.stores.questdb_options")
+_HOOKS: Final = "historyd.observability.hooks"
+_OPTIONS: Final = (
+    "historyd.sources.options",
+    "historyd.ratelimit.options",
+    "historyd.stores.questdb_options",
+    "historyd.observability.options",
+)
 _BASES: Final = ("historyd.sources.base", "historyd.stores.base", "historyd.ratelimit.base", "historyd.leases.base")
 
 WALLS: Final[dict[str, tuple[str, ...]]] = {
@@ -26,15 +32,33 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.model": ("historyd.errors",),
     "historyd.coverage": _CORE,
     "historyd.quality": _CORE,
+    "historyd.quality_report": (*_CORE, "historyd.coverage"),
+    "historyd.trade_quality": (*_CORE, "historyd.quality"),
     "historyd.planner": (*_CORE, "historyd.coverage"),
     "historyd.ratelimit": _CORE,
     "historyd.leases": (*_CORE, "historyd.ratelimit.link", "historyd.ratelimit.errands"),
-    "historyd.sources": (*_CORE, "historyd.coverage", "historyd.ratelimit.base"),
+    "historyd.sources": (*_CORE, _HOOKS, "historyd.coverage", "historyd.ratelimit.base"),
     "historyd.stores": (*_CORE, "historyd.coverage"),
     "historyd.arrow": _CORE,
     "historyd.observability": _CORE,
-    "historyd.engine": (*_CORE, *_BASES, "historyd.coverage", "historyd.planner", "historyd.quality"),
-    "historyd.service": (*_CORE, *_BASES, "historyd.coverage", "historyd.engine", "historyd.arrow"),
+    "historyd.engine": (
+        *_CORE,
+        *_BASES,
+        _HOOKS,
+        "historyd.coverage",
+        "historyd.planner",
+        "historyd.quality",
+        "historyd.quality_report",
+        "historyd.trade_quality",
+    ),
+    "historyd.service": (
+        *_CORE,
+        *_BASES,
+        "historyd.coverage",
+        "historyd.engine",
+        "historyd.arrow",
+        "historyd.quality_report",
+    ),
     "historyd.config": (*_CORE, "historyd.config_errors", *_OPTIONS),
     "historyd.config_errors": (),
     "historyd.healthcheck": (),
@@ -53,6 +77,8 @@ MENDS: Final[dict[str, str]] = {
     "historyd.model": "the model knows no behaviour; move the code to the package that needs it",
     "historyd.coverage": "keep it pure; let the caller pass the values in",
     "historyd.quality": "keep it pure; let the caller pass the values in",
+    "historyd.quality_report": "keep it pure; let the engine pass the values in",
+    "historyd.trade_quality": "keep it pure; let the caller pass the values in",
     "historyd.planner": "keep it pure: no clock, no I/O; let the engine pass the values in",
     "historyd.leases": "a lease knows names only; let the engine or app pass the values in",
     "historyd.ratelimit": "a limiter knows costs and keys only; let the source or app pass the values in",
@@ -77,6 +103,7 @@ DRIVERS: Final[dict[str, tuple[str, ...]]] = {
     "aiohttp": ("historyd.sources", "historyd.stores", "historyd.demo"),
     "sqlite3": ("historyd.stores",),
     "asyncpg": ("historyd.stores",),
+    "apprise": ("historyd.observability",),
     "redis": ("historyd.ratelimit", "historyd.leases"),
     "historyd.engine": ("historyd.service", "historyd.app", "historyd.qmtl"),
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 from historyd.coverage import Covered, Fact
@@ -14,42 +14,18 @@ from historyd.model.rows import TRADES, Quarantined, RowKey
 from historyd.model.series import SeriesId
 from historyd.model.time_range import MICROS_PER_MS, TimeRange
 from historyd.model.venue import Origin
-from historyd.stores.embedded import open_embedded
-from historyd.stores.questdb import open_questdb
 from tests.rows import BTC, BTC_TRADES, MINUTE, all_rows, answer, bars, minutes, slots, trades
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-
-    import pyarrow as pa
 
     from historyd.stores.base import Store
-    from tests.questdb_server import QuestDb
 
     Opener = Callable[[], AbstractAsyncContextManager[Store]]
 
 ORIGIN = Origin("api.binance.com")
 ETH = SeriesId.parse("ohlcv:binance:ETH/USDT:1m")
-
-
-@pytest.fixture(params=["embedded", "questdb"])
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    """Each store in turn, empty."""
-    if request.param == "embedded":
-        return partial(open_embedded, tmp_path / "store.db")
-    questdb: QuestDb = request.getfixturevalue("questdb")
-    return partial(open_questdb, questdb.options())
-
-
-@pytest.fixture
-async def store(opener: Opener) -> AsyncIterator[Store]:
-    """With a series of bars and one of trades ready to be written."""
-    async with opener() as opened:
-        for series in (BTC, BTC_TRADES):
-            await opened.open_series(series, ORIGIN, Layout(1000))
-        yield opened
 
 
 async def _put(store: Store, window: TimeRange, rows: pa.RecordBatch, asked_at: int = 10**15) -> None:
@@ -84,8 +60,6 @@ async def test_nulls_and_missing_bars_are_read_back_as_they_were(store: Store) -
 
 
 def _with_null(column: pa.Array) -> pa.Array:
-    import pyarrow as pa
-
     values = column.to_pylist()
     values[1] = None
     return pa.array(values, pa.float64())

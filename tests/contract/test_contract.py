@@ -1,4 +1,4 @@
-"""The contract: linted, formatted, compatible with what main serves, and the generated code is its own."""
+"""The contract: linted, formatted, compatible with the last release, and the generated code is its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATED = ROOT / "clients/python"
+GENERATORS = {
+    "python": "python",
+    "go": "go",
+    "rust": ".tools/bin/protoc-gen-tonic",
+    "typescript": "clients/typescript/node_modules/.bin/protoc-gen-es",
+}
+"""What has to be there to generate a language's code."""
 BUF = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}") or "no-buf-here"
 EMPTY_MODULE = "version: v2\nmodules:\n  - path: proto\nbreaking:\n  use:\n    - WIRE_JSON\n"
 TWO_FIELDS = """syntax = "proto3";
@@ -40,14 +46,18 @@ def git(*arguments: str, cwd: Path = ROOT) -> str:
 
 
 def baseline(repository: Path) -> str:
-    """The commit to be compatible with: main's last, or on main itself the one before, if the clone has it.
+    """The commit to be compatible with: the last release before this commit, as a tag `v1.2.3` names it.
 
-    A clone that has a commit checked out and no branch of that name knows the remote's. HEAD is always there.
+    Before there is one: main's last, or on main itself the one before, if the clone has it. A clone that has a commit
+    checked out and no branch of that name knows the remote's. HEAD is always there.
     """
 
     def commit_of(name: str) -> str:
         return run("git", "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}", cwd=repository).stdout.strip()
 
+    described = run("git", "describe", "--tags", "--abbrev=0", "--match=v[0-9]*", "HEAD^", cwd=repository)
+    if described.returncode == 0:
+        return commit_of(described.stdout.strip())
     main = commit_of("main") or commit_of("origin/main")
     before_main = commit_of("HEAD^") if main == commit_of("HEAD") else ""
     return before_main or main or commit_of("HEAD")
@@ -139,20 +149,46 @@ def test_a_field_removed_in_a_shallow_clone_of_one_commit_is_found(repository: P
     assert breaks(clone, tmp_path / "after")
 
 
-def test_generating_the_code_again_changes_nothing(tmp_path: Path) -> None:
-    done = run(sys.executable, ROOT / "proto/generate.py", tmp_path)
+def test_a_field_removed_since_the_last_release_is_found(repository: Path, tmp_path: Path) -> None:
+    git("tag", "v0.1.0", cwd=repository)
+    git("tag", "clients/go/v0.1.0", cwd=repository)
+    (repository / PLANTED).write_text(WITHOUT_SECOND)
+    commit_all(repository)
+    (repository / "README").write_text("one commit after the field went\n")
+    commit_all(repository)
+    assert breaks(repository, tmp_path / "since")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", GENERATORS)
+def test_generating_the_code_again_changes_nothing(language: str, tmp_path: Path) -> None:
+    if shutil.which(GENERATORS[language], path=f"{ROOT}{os.pathsep}{os.environ['PATH']}") is None:
+        pytest.skip(f"no {GENERATORS[language]} here")
+    done = run(sys.executable, ROOT / "proto/generate.py", "--into", tmp_path, language)
     assert done.returncode == 0, done.stderr
-    fresh = {path.name: path.read_bytes() for path in (tmp_path / "markethistory/v1").iterdir()}
-    kept = {path.name: path.read_bytes() for path in (GENERATED / "markethistory/v1").glob("*_pb2*")}
+    fresh = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    folders = {name.parent for name in fresh}
+    kept = {
+        path.relative_to(ROOT): path.read_bytes()
+        for folder in folders
+        for path in (ROOT / folder).iterdir()
+        if path.is_file()
+    }
     assert sorted(fresh) == sorted(kept), "run `make generate`"
     assert [name for name in fresh if fresh[name] != kept[name]] == [], "run `make generate`"
-    assert len(kept) >= 4 * 4
+    assert fresh
 
 
 def test_code_whose_proto_is_gone_does_not_survive_generation(tmp_path: Path) -> None:
-    orphan = tmp_path / "markethistory/v1/gone_pb2.py"
+    orphan = tmp_path / "clients/python/markethistory/v1/gone_pb2.py"
     orphan.parent.mkdir(parents=True)
     orphan.write_text("")
-    assert run(sys.executable, ROOT / "proto/generate.py", tmp_path).returncode == 0
+    assert run(sys.executable, ROOT / "proto/generate.py", "--into", tmp_path, "python").returncode == 0
     assert not orphan.exists()
     assert (orphan.parent / "series_pb2.py").exists()
+
+
+def test_a_language_that_nothing_generates_is_named(tmp_path: Path) -> None:
+    done = run(sys.executable, ROOT / "proto/generate.py", "--into", tmp_path, "cobol")
+    assert done.returncode != 0
+    assert "no plugin for cobol; there are python, go" in done.stderr

@@ -75,6 +75,9 @@ async def test_the_services_can_be_listed_and_described(grpcurl: Grpcurl) -> Non
         "markethistory.v1.CoverageState",
         "markethistory.v1.CoverageState.COVERAGE_STATE_COVERED",
         "markethistory.v1.EnsureWait.Cause",
+        "arrow.flight.protocol.FlightService",
+        "arrow.flight.protocol.FlightService.DoGet",
+        "arrow.flight.protocol.FlightData.data_body",
     ],
 )
 async def test_every_kind_of_symbol_can_be_described(grpcurl: Grpcurl, symbol: str) -> None:

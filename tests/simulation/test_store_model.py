@@ -55,7 +55,9 @@ class StoreModel(RuleBasedStateMachine):
         self.directory = TemporaryDirectory()
         self.path = Path(self.directory.name) / "store.db"
         self.points: dict[int, Known] = {}
+        self.revised: set[int] = set()
         self.commits = 0
+        self.price = 0
         self.runner.run(self._open())
 
     def rows_at(self, point: int, dice: int) -> int:
@@ -76,10 +78,18 @@ class StoreModel(RuleBasedStateMachine):
     def _range(self, window: tuple[int, int]) -> TimeRange:
         return TimeRange(window[0] * self.unit, window[1] * self.unit)
 
-    @rule(window=windows, asked_at=ages, dice=st.lists(st.integers(0, 3), min_size=1, max_size=7), bad=st.booleans())
-    def commit(self, window: tuple[int, int], asked_at: int, dice: list[int], bad: bool) -> None:
+    @rule(
+        window=windows,
+        asked_at=ages,
+        dice=st.lists(st.integers(0, 3), min_size=1, max_size=7),
+        bad=st.booleans(),
+        news=st.booleans(),
+    )
+    def commit(self, window: tuple[int, int], asked_at: int, dice: list[int], bad: bool, news: bool) -> None:
+        """Without `news` rows have the values that the commit before gave them."""
         self.commits += 1
-        price = float(self.commits)
+        self.price += news
+        price = float(self.price)
         counts = {point: self.rows_at(point, dice[point % len(dice)]) for point in range(*window)}
         rows = {point: (price,) * count for point, count in counts.items()}
         batch = self.build(rows, price)
@@ -90,6 +100,8 @@ class StoreModel(RuleBasedStateMachine):
             old = self.points.get(point)
             if old is None or old.asked_at <= asked_at:
                 bad_here = len(set_aside) if point == window[0] else 0
+                if old is not None and old.rows != rows[point]:
+                    self.revised.add(point)
                 self.points[point] = Known(self.commits, asked_at, rows[point], bad_here)
 
     @rule(window=windows)
@@ -97,6 +109,12 @@ class StoreModel(RuleBasedStateMachine):
         removed = self.runner.run(self.store.forget(self.series, self._range(window)))
         gone = [self.points.pop(point) for point in range(*window) if point in self.points]
         assert removed == sum(len(known.rows) for known in gone)
+        self.revised.difference_update(range(*window))
+
+    @rule(window=windows)
+    def ask_what_was_revised(self, window: tuple[int, int]) -> None:
+        wanted = [point * self.unit for point in sorted(self.revised) if point in range(*window)]
+        assert self.runner.run(self.store.revised(self.series, self._range(window))) == wanted
 
     @rule()
     def reopen(self) -> None:

@@ -8,6 +8,7 @@
 `markethistory.aio.connect` is the asyncio twin, `markethistory.qmtl` the bridge to qmtl.
 """
 
+from markethistory.channels import Tls
 from markethistory.client import BatchStream, Client, connect
 from markethistory.errors import (
     AccessDenied,
@@ -24,6 +25,7 @@ from markethistory.errors import (
     TimedOut,
     Unavailable,
 )
+from markethistory.quality import QualityDay, QualityReport, QuarantinedRow
 from markethistory.retry import RetryPolicy
 from markethistory.values import (
     CoverageSpan,
@@ -58,6 +60,9 @@ __all__ = [
     "MarketHistoryError",
     "Markets",
     "NotFound",
+    "QualityDay",
+    "QualityReport",
+    "QuarantinedRow",
     "RateLimited",
     "ReadSummary",
     "Refused",
@@ -66,6 +71,7 @@ __all__ = [
     "StoredSeries",
     "TimeRange",
     "TimedOut",
+    "Tls",
     "Unavailable",
     "Wait",
     "WaitCause",

@@ -74,7 +74,7 @@ def compression(name: Compression | None) -> pb.Compression.ValueType:
 
 def range_of(message: series_pb2.TimeRange) -> TimeRange:
     """A range that the server sent."""
-    return TimeRange(_moment(message.start), _moment(message.end))
+    return TimeRange(moment_of(message.start), moment_of(message.end))
 
 
 def spans_of(messages: Iterable[coverage_pb2.CoverageSpan]) -> tuple[CoverageSpan, ...]:
@@ -84,7 +84,7 @@ def spans_of(messages: Iterable[coverage_pb2.CoverageSpan]) -> tuple[CoverageSpa
             range_of(message.range),
             _STATES[message.state],
             message.row_count,
-            _moment(message.checked_at) if message.HasField("checked_at") else None,
+            moment_of(message.checked_at) if message.HasField("checked_at") else None,
             message.reason,
         )
         for message in messages
@@ -95,8 +95,8 @@ def series_of(message: series_pb2.Series) -> StoredSeries:
     """One stored series."""
     return StoredSeries(
         message.series,
-        _moment(message.first_time) if message.HasField("first_time") else None,
-        _moment(message.last_time) if message.HasField("last_time") else None,
+        moment_of(message.first_time) if message.HasField("first_time") else None,
+        moment_of(message.last_time) if message.HasField("last_time") else None,
         message.row_count,
         message.byte_count,
         range_of(message.covered) if message.HasField("covered") else None,
@@ -105,7 +105,7 @@ def series_of(message: series_pb2.Series) -> StoredSeries:
 
 def market_of(message: series_pb2.Market) -> Market:
     """One market."""
-    listed_at = _moment(message.listed_time) if message.HasField("listed_time") else None
+    listed_at = moment_of(message.listed_time) if message.HasField("listed_time") else None
     return Market(message.symbol, message.type, message.active, listed_at)
 
 
@@ -138,7 +138,7 @@ def summary_of(message: pb.ReadSummary, resolved: series_pb2.TimeRange, row_coun
     return ReadSummary(
         range_of(resolved),
         row_count,
-        _moment(message.closed_through),
+        moment_of(message.closed_through),
         spans_of(message.uncovered),
         message.quarantined_count,
         message.complete,
@@ -146,10 +146,11 @@ def summary_of(message: pb.ReadSummary, resolved: series_pb2.TimeRange, row_coun
 
 
 def _wait_of(message: pb.EnsureWait) -> Wait:
-    return Wait(_CAUSES[message.cause], _moment(message.until), message.detail)
+    return Wait(_CAUSES[message.cause], moment_of(message.until), message.detail)
 
 
-def _moment(message: Timestamp) -> datetime:
+def moment_of(message: Timestamp) -> datetime:
+    """An instant that the server sent."""
     # ToDatetime does the same in three times the time.
     return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
 

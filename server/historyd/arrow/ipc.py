@@ -21,7 +21,7 @@ import pyarrow as pa
 from historyd.model.rows import SCHEMAS, RowKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from historyd.model.series import Kind
 
@@ -30,6 +30,8 @@ Bytes: TypeAlias = "bytes | pa.Buffer"
 EOS: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """Ends an IPC stream: a continuation marker and a metadata length of 0."""
 _ALIGNMENT: Final = 8
+_PREFIX: Final = 8
+"""Bytes before a message's metadata: a continuation marker and the metadata's length, four each."""
 _HEADERS_KEPT: Final = 512
 """Most row counts whose metadata is kept, per schema; about half a kilobyte each."""
 _OVERHEAD: Final = 2_048
@@ -104,8 +106,7 @@ class Encoder:
                 for field, width in zip(self._schema, widths, strict=True)
             ]
             message = pa.RecordBatch.from_arrays(arrays, schema=self._schema).serialize()
-            # A continuation marker and the metadata's length, four bytes each, then the metadata.
-            header = message[: 8 + int.from_bytes(message[4:8].to_pybytes(), "little")].to_pybytes()
+            header = message[: _PREFIX + int.from_bytes(bytes(message[4:_PREFIX]), "little")].to_pybytes()
             self._headers[rows] = header
             if len(self._headers) > _HEADERS_KEPT:
                 self._headers.popitem(last=False)
@@ -136,12 +137,12 @@ class Chunker:
         schema_message = encoder.schema_message
         self._encoder = encoder
         self._limit = max_bytes - len(EOS)
-        self._room = self._limit - len(schema_message) - _OVERHEAD
+        self._room = self._limit - len(schema_message)
         self._chunk = Chunk([schema_message], len(schema_message))
 
     def add(self, batch: pa.RecordBatch) -> Iterator[Chunk]:
         """Takes rows that follow those taken before; yields the chunks that are full by now."""
-        for piece in self._pieces(batch):
+        for piece in pieces(self._encoder, batch, self._room):
             parts, byte_count = self._encoder.encode(piece)
             if self._chunk.row_count and self._chunk.byte_count + byte_count > self._limit:
                 yield self._take()
@@ -164,23 +165,31 @@ class Chunker:
         taken, self._chunk = self._chunk, Chunk()
         return taken
 
-    def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Slices of a batch that fit in a chunk, or of one row; none if it has no rows."""
-        rows = batch.num_rows
-        size = self._encoder.byte_count(batch)
-        if size <= self._room or rows <= 1:
-            if rows:
-                yield batch
-            return
-        # Rows of one width are cut evenly; where widths differ, a slice that came out too large is cut again.
-        step = max(1, rows * self._room // size)
-        for start in range(0, rows, step):
-            yield from self._pieces(batch.slice(start, step))
-
     def _key_of_last_row(self, batch: pa.RecordBatch) -> RowKey:
         column = self._encoder.seq_column
         seq = batch.column(column)[-1].as_py() if column >= 0 else 0
         return RowKey(batch.column(0)[-1].value, seq)
+
+
+def pieces(encoder: Encoder, batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Slices of a batch of which each message has at most `max_bytes`, or one row; none if it has no rows."""
+    rows = batch.num_rows
+    size = encoder.byte_count(batch) + _OVERHEAD
+    if size <= max_bytes or rows <= 1:
+        if rows:
+            yield batch
+        return
+    # Rows of one width are cut evenly; where widths differ, a slice that came out too large is cut again.
+    step = max(1, rows * (max_bytes - _OVERHEAD) // (size - _OVERHEAD))
+    for start in range(0, rows, step):
+        yield from pieces(encoder, batch.slice(start, step), max_bytes)
+
+
+def divided(message: Sequence[Bytes]) -> tuple[Bytes, list[Bytes]]:
+    """An encapsulated message's metadata, without what frames it, and its body."""
+    first, *rest = message
+    metadata_ends = _PREFIX + int.from_bytes(bytes(first[4:_PREFIX]), "little")
+    return first[_PREFIX:metadata_ends], [first[metadata_ends:], *rest]
 
 
 def _gather(header: bytes, columns: list[pa.Array], widths: list[int], rows: int) -> tuple[list[Bytes], int]:

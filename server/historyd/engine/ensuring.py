@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from historyd.coverage import Span, State, tile
 from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult
 from historyd.model.rows import BYTES_PER_ROW
+from historyd.model.series import Kind
 from historyd.model.time_range import MICROS_PER_S
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 1.0
 """The longest silence of an ensure stream, in seconds."""
+_TRADES_A_CALL: Final = 1000
+"""How many trades a page has nobody knows beforehand: it takes one call at least, and that brings about as many."""
 _ROUNDS: Final = 3
 """How often a range is walked: a page joined while another caller fetched it may have been planned shorter."""
 
@@ -45,6 +48,8 @@ async def ensure(
             while walk.first is not None:
                 yield tally.progress(await walk.next(TICK_S), walk)
             tally.end_walk(walk)
+        # A covered span tells its oldest answer: one just given is not known from it if its neighbour is older.
+        believed_since = None
         view = await backfiller.look_again(view, believed_since)
         missing = await backfiller.plan(view, window, believed_since)
     spans = await uncovered(store, view, window)
@@ -61,9 +66,11 @@ async def uncovered(store: Store, view: View, window: TimeRange) -> tuple[Span, 
 def _describe(backfiller: Backfiller, series: SeriesId, window: TimeRange, missing: Plan) -> EnsurePlan:
     pages = missing.page_count
     grid = missing.pages.grid
-    bars = sum(grid.count(gap.start, gap.end) for gap in missing.gaps)
+    rows = sum(grid.count(gap.start, gap.end) for gap in missing.gaps)
+    if series.kind is Kind.TRADES:
+        rows = pages * _TRADES_A_CALL
     least_s = backfiller.least_duration_s(series.exchange, pages)
-    return EnsurePlan(window, missing.gaps, pages, pages, bars * BYTES_PER_ROW[series.kind], least_s)
+    return EnsurePlan(window, missing.gaps, pages, pages, rows * BYTES_PER_ROW[series.kind], least_s)
 
 
 class _Tally:

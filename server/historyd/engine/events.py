@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from historyd.coverage import Span
-    from historyd.model.rows import RowKey
+    from historyd.model.rows import Quarantined, RowKey
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.model.wait import Wait
+    from historyd.quality_report import Day
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +100,11 @@ class ReadSummary:
     uncovered: tuple[Span, ...]
     quarantined_count: int
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QualityReport:
+    """The days of a range, ascending, and the quarantined rows that are counted in them, ascending by `at`."""
+
+    days: tuple[Day, ...]
+    set_aside: tuple[Quarantined, ...]

@@ -19,16 +19,19 @@ from historyd.engine.backfiller import Backfiller
 from historyd.engine.ensuring import ensure
 from historyd.engine.events import EnsureRequest
 from historyd.engine.reading import ReadEvent, read
+from historyd.engine.reporting import report_on
 from historyd.leases.base import Alone
+from historyd.observability.hooks import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from types import TracebackType
 
-    from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult, ReadRequest
+    from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult, QualityReport, ReadRequest
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
+    from historyd.observability.hooks import Hooks
     from historyd.sources.base import Markets, Source
     from historyd.stores.base import Store, StoredSeries
 
@@ -41,8 +44,8 @@ def host_clock() -> int:
 class HistoryEngine:
     """Answers for one store and one source (None: only what is stored). An async context manager.
 
-    `leases` tell which of the servers that share the store fetches a page. `clock` gives the host's microseconds and
-    `sleep` takes seconds; tests give their own.
+    `leases` tell which of the servers that share the store fetches a page; `hooks` hear what becomes of pages. `clock`
+    gives the host's microseconds and `sleep` takes seconds; tests give their own.
     """
 
     def __init__(
@@ -53,10 +56,11 @@ class HistoryEngine:
         leases: Leases | None = None,
         clock: Callable[[], int] = host_clock,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        hooks: Hooks = NOBODY,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._backfiller = Backfiller(store, source, leases or Alone(), clock, sleep)
+        self._backfiller = Backfiller(store, source, leases or Alone(), clock, sleep, hooks)
 
     async def __aenter__(self) -> Self:
         await self._backfiller.__aenter__()
@@ -116,6 +120,13 @@ class HistoryEngine:
         what `ensure` raises.
         """
         return read(self._backfiller, self._store, request)
+
+    async def quality(self, series: SeriesId, window: TimeRange) -> QualityReport:
+        """Reports how good the stored rows of a range are, day by day. Asks the exchange for nothing.
+
+        Reads all bars of the range, a batch at a time. Raises UnknownExchange, or what the store raises.
+        """
+        return await report_on(self._store, await self._backfiller.view(series), window)
 
     async def list_series(self, pattern: str, after: str, limit: int) -> list[StoredSeries]:
         """Series stored whose id matches `pattern` and is greater than `after`, by id, at most `limit`."""

@@ -48,6 +48,7 @@ class Flight(Generic[T]):
         landed: set when the job has ended.
         call_count: calls made to the exchange so far.
         wait: what the job waits for at the moment, None if nothing.
+        closing: no more jobs are begun; one of several calls is to end at the next one.
     """
 
     def __init__(self, key: Hashable) -> None:
@@ -57,6 +58,7 @@ class Flight(Generic[T]):
         self.wait: Wait | None = None
         self.callers: list[Caller] = []
         self.on_the_wire = False
+        self.closing = False
         self.task: asyncio.Task[None] | None = None
         self._promoted = False
         self._may_call: Callable[[], bool] = lambda: True
@@ -86,6 +88,11 @@ class Flight(Generic[T]):
     def lease(self, is_held: Callable[[], bool]) -> None:
         """From now on calls are only sent while `is_held`."""
         self._may_call = is_held
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the job should not go on once the call under way is done."""
+        return self.closing or not self.callers
 
     def waiting(self, wait: Wait) -> None:
         """The job waits; nothing is on the wire."""
@@ -150,6 +157,7 @@ class SingleFlight(Generic[T]):
         """No new jobs from now on; those that only wait are cancelled, those on the wire finish."""
         self._closed = True
         for flight in list(self._flights.values()):
+            flight.closing = True
             if not flight.on_the_wire:
                 self._cancel(flight)
 

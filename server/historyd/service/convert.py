@@ -14,18 +14,19 @@ from historyd.coverage import State
 from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult
 from historyd.model.time_range import MICROS_PER_S
 from historyd.model.wait import WaitCause
-from markethistory.v1 import coverage_pb2, series_pb2
+from markethistory.v1 import coverage_pb2, quality_pb2, series_pb2
 from markethistory.v1 import history_service_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from historyd.coverage import Span
-    from historyd.engine.events import ReadSummary
-    from historyd.model.rows import RowKey
+    from historyd.engine.events import QualityReport, ReadSummary
+    from historyd.model.rows import Quarantined, RowKey
     from historyd.model.time_range import TimeRange
     from historyd.model.venue import Market
     from historyd.model.wait import Wait
+    from historyd.quality_report import Day
     from historyd.stores.base import StoredSeries
 
 _STATES: Final[Mapping[State, coverage_pb2.CoverageState.ValueType]] = {
@@ -121,6 +122,42 @@ def market(value: Market) -> series_pb2.Market:
         active=value.active,
         listed_time=None if value.listed_at is None else timestamp(value.listed_at),
     )
+
+
+def quality(report: QualityReport, window: TimeRange, row_limit: int, next_token: str) -> quality_pb2.QualityResponse:
+    """A page of a report, with the first `row_limit` of its quarantined rows."""
+    return quality_pb2.QualityResponse(
+        days=map(_day, report.days),
+        range=time_range(window),
+        quarantined_rows=map(_quarantined, report.set_aside[:row_limit]),
+        next_page_token=next_token,
+    )
+
+
+def _day(value: Day) -> quality_pb2.QualityDay:
+    return quality_pb2.QualityDay(
+        range=time_range(value.range),
+        row_count=value.rows,
+        expected_count=value.expected,
+        empty_count=value.empty,
+        spoiled_count=value.spoiled,
+        missing_count=value.missing,
+        pending_count=value.pending,
+        unreachable_count=value.unreachable,
+        quarantined=[
+            quality_pb2.QuarantineCount(reason=reason, row_count=rows) for reason, rows in value.quarantined.items()
+        ],
+        revised_count=value.revised,
+        zero_volume_count=value.zero_volume,
+        zero_volume_run_count=value.zero_volume_runs,
+        longest_zero_volume_run=value.longest_zero_volume_run,
+        outlier_count=value.outliers,
+    )
+
+
+def _quarantined(value: Quarantined) -> quality_pb2.QuarantinedRow:
+    assert value.at is not None
+    return quality_pb2.QuarantinedRow(at=timestamp(value.at), reason=value.reason, row=value.row)
 
 
 def _plan(value: EnsurePlan) -> pb.EnsurePlan:

@@ -83,10 +83,10 @@ def _with_rows(head: bytes, chunk: Chunk) -> bytes:
     """A whole message: its small fields, then `arrow_ipc`, if there is any."""
     if not chunk.byte_count:
         return head
-    return b"".join((head, _ARROW_IPC_TAG, _varint(chunk.byte_count), *chunk.parts))
+    return b"".join((head, _ARROW_IPC_TAG, varint(chunk.byte_count), *chunk.parts))
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """Protobuf's base-128 number: seven bits a byte, the lowest first."""
     out = bytearray()
     while value > 0x7F:

@@ -15,6 +15,7 @@ from historyd.service import convert, paging, requests
 from historyd.service.frames import frames, single_frame
 from historyd.service.interceptors import stream, unary
 from markethistory.v1 import history_service_pb2 as pb
+from markethistory.v1 import quality_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +28,7 @@ SERVICE: Final = pb.DESCRIPTOR.services_by_name["HistoryService"].full_name
 
 
 class HistoryService:
-    """Answers the six RPCs for one engine."""
+    """Answers the RPCs for one engine."""
 
     def __init__(self, engine: HistoryEngine) -> None:
         self._engine = engine
@@ -97,6 +98,13 @@ class HistoryService:
             markets=map(convert.market, found[:size]), timeframes=known.timeframes, next_page_token=token
         )
 
+    async def quality(self, request: quality_pb2.QualityRequest, call: Call) -> quality_pb2.QualityResponse:
+        """How good the stored rows are, a page of days."""
+        page = requests.quality_page(request, self._engine.now())
+        report = await self._engine.quality(page.series, page.days)
+        call.rows = sum(day.rows for day in report.days)
+        return convert.quality(report, page.window, page.row_limit, page.next_token)
+
 
 def handlers(engine: HistoryEngine, calls: Calls) -> grpc.GenericRpcHandler:
     """The handlers of all RPCs, for a `grpc.aio` server. What ReadRange and ReadLast send is serialised already."""
@@ -131,6 +139,11 @@ def handlers(engine: HistoryEngine, calls: Calls) -> grpc.GenericRpcHandler:
             unary("ListMarkets", service.list_markets, calls),
             request_deserializer=pb.ListMarketsRequest.FromString,
             response_serializer=pb.ListMarketsResponse.SerializeToString,
+        ),
+        "Quality": grpc.unary_unary_rpc_method_handler(
+            unary("Quality", service.quality, calls),
+            request_deserializer=quality_pb2.QualityRequest.FromString,
+            response_serializer=quality_pb2.QualityResponse.SerializeToString,
         ),
     }
     return grpc.method_handlers_generic_handler(SERVICE, methods)

@@ -16,7 +16,8 @@ from historyd.engine.events import ReadRequest
 from historyd.errors import InvalidField
 from historyd.model.rows import SCHEMAS, RowKey
 from historyd.model.series import SeriesId
-from historyd.model.time_range import EARLIEST, LATEST, MICROS_PER_S, TimeRange, iso
+from historyd.model.time_range import EARLIEST, LATEST, MICROS_PER_DAY, MICROS_PER_S, TimeRange, iso
+from historyd.service import paging
 from markethistory.v1 import history_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from markethistory.v1 import series_pb2
+    from markethistory.v1 import quality_pb2, series_pb2
 
 MAX_LAST: Final = 10_000_000
 """Most rows that `last` may ask for."""
@@ -36,6 +37,10 @@ MAX_CHUNK_BYTES: Final = 3_145_728
 DEFAULT_CHUNK_BYTES: Final = 1_048_576
 MAX_PAGE_SIZE: Final = 1_000
 DEFAULT_PAGE_SIZE: Final = 100
+MAX_DAYS: Final = 366
+DEFAULT_DAYS: Final = 31
+MAX_LISTED: Final = 10_000
+"""Most quarantined rows that a Quality lists."""
 MAX_PATTERN: Final = 200
 """Most characters of a pattern."""
 _EXCHANGE: Final = re.compile(r"[a-z0-9_]{1,40}")
@@ -58,6 +63,17 @@ class Reading:
     columns: tuple[str, ...]
     max_chunk_bytes: int
     compression: Compression = Compression.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class QualityPage:
+    """A page of a Quality: the range of all pages, the days of this one, rows to list, the token of the next page."""
+
+    series: SeriesId
+    window: TimeRange
+    days: TimeRange
+    row_limit: int
+    next_token: str
 
 
 def coverage_window(request: pb.CoverageRequest, now: int) -> TimeRange:
@@ -114,6 +130,24 @@ def last_reading(request: pb.ReadLastRequest, now: int, patience_s: float | None
         _columns(SCHEMAS[series.kind], request.columns),
         MAX_CHUNK_BYTES,
     )
+
+
+def quality_page(request: quality_pb2.QualityRequest, now: int) -> QualityPage:
+    """The range of a QualityRequest and the days of it that are asked for now."""
+    if not request.range.HasField("start"):
+        raise InvalidField("range.start", "nothing", "must be given")
+    question = ("quality", request.series, str(request.range.SerializeToString(deterministic=True)))
+    days = _bounded("page_size", request.page_size, MAX_DAYS) or DEFAULT_DAYS
+    rows = _bounded("row_limit", request.row_limit, MAX_LISTED)
+    window = first_page = _time_range(request.range, now)
+    after = paging.after_of(request.page_token, *question)
+    if after:
+        first_page = TimeRange(*map(int, after.split("/")))
+        window = TimeRange(window.start, first_page.end)
+    first = first_page.start
+    days_end = min(window.end, (first // MICROS_PER_DAY + days) * MICROS_PER_DAY)
+    token = paging.page_token(f"{days_end}/{window.end}", *question) if days_end < window.end else ""
+    return QualityPage(series_id(request.series), window, TimeRange(first, days_end), rows, token)
 
 
 def exchange_id(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from historyd.coverage import Unreachable
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.model.venue import Market, Origin, Venue
@@ -27,10 +28,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the venue said for a window: raw rows in the kind's schema, asked at `asked_at` (microseconds)."""
+    """What the venue said for a window.
+
+    Attributes:
+        rows: raw, in the kind's schema.
+        asked_at: when the question was sent, microseconds.
+        speaks_from: the answer says nothing of what is before this instant: the venue gave its newest rows, whatever
+            start it was told. None: it speaks of the whole window.
+    """
 
     rows: pa.RecordBatch
     asked_at: int
+    speaks_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TradesAnswer:
+    """What the venue said of trades, asked at `asked_at` (microseconds, host clock).
+
+    Attributes:
+        rows: trades in the schema `RAW_TRADES`, in the order in which they happened; double and senseless ones and
+            ones outside of `covered` are the caller's to judge.
+        asked_at: when it was first asked.
+        covered: the time of which `rows` has all trades that had happened when it was asked, so that it may reach
+            beyond the present; its ends are whole milliseconds. None: of none.
+        unreachable: the time that the venue does not serve, and why.
+    """
+
+    rows: pa.RecordBatch
+    asked_at: int
+    covered: TimeRange | None = None
+    unreachable: Unreachable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +108,29 @@ class Source(Protocol):
         """
 
     async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
-        """Open time of the first bar that the venue has of a series; None if it has no cheap way to tell."""
+        """An instant before which the venue has no bar of a series, and soon after which it has; None: it cannot tell.
+
+        It takes up to `Venue.listing_calls` calls. Raises as `fetch_bars`.
+        """
+
+    async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        """Open time of one of the latest bars of a series, with one call; None if there is none.
+
+        Raises as `fetch_bars`.
+        """
+
+    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
+        """Asks for trades of a window in whole milliseconds that has ended, with one call if that is enough.
+
+        What is covered or unreachable contains the window's first millisecond or its last one, and perhaps time
+        outside of the window: ask again for what is left of it. Raises as `fetch_bars`.
+        """
+
+    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
+        """What is known of the time before the first trade: covered without rows, or unreachable.
+
+        None if there is no cheap way to tell. Raises as `fetch_bars`.
+        """
 
     async def markets(self, exchange: str) -> Markets:
         """All markets of an exchange, by symbol. Raises as `fetch_bars`."""

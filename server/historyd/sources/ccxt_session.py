@@ -21,6 +21,7 @@ from historyd.sources.ccxt_exchange import Question, asked, asking, translate
 from historyd.sources.ccxt_setup import build_exchange
 from historyd.sources.nearest import nearest_symbols
 from historyd.sources.shared import Shared
+from historyd.sources.trade_venues import Paging, trade_traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -87,7 +88,8 @@ class Session:
         ccxt = await self.ccxt()
         # "emulated" would be bars that ccxt makes of whatever trades it gets.
         names = ccxt.timeframes if ccxt.has["fetchOHLCV"] is True else None
-        known = {name: frame for name in names or () if (frame := _parse(name)) is not None}
+        offered = [name for name in names or () if name not in self.desk.traits.misnamed]
+        known = {name: frame for name in offered if (frame := _parse(name)) is not None}
         return dict(sorted(known.items(), key=lambda item: item[1].nominal_width))
 
     async def check_timeframe(self, series: SeriesId) -> None:
@@ -97,6 +99,13 @@ class Session:
             raise VenueRefused(f"{series.exchange} serves no bars", exchange=series.exchange)
         if str(series.timeframe) not in served:
             raise UnknownTimeframe(series.exchange, str(series.timeframe), served)
+
+    async def trade_market(self, symbol: str) -> Any:
+        """The market of a symbol whose trades are wanted. Raises as `market`, or VenueRefused if there are none."""
+        ccxt, exchange = await self.ccxt(), self.desk.exchange
+        if ccxt.has["fetchTrades"] is not True or trade_traits_of(exchange).paging is Paging.NONE:
+            raise VenueRefused(f"{exchange} serves no trades", exchange=exchange)
+        return await self.market(symbol)
 
     async def market(self, symbol: str) -> Any:
         """The market of a symbol in ccxt's form; loads what markets that needs. Raises UnknownSymbol."""

@@ -39,16 +39,16 @@ def build_exchange(desk: Desk, options: ExchangeOptions) -> Any:
     if desk.traits.skip_currencies:
         exchange.has["fetchCurrencies"] = False
     if options.base_url is not None:
-        exchange.urls["api"] = _rebased(exchange.urls["api"], options.base_url.rstrip("/"))
+        exchange.urls["api"] = rebased(exchange.urls["api"], options.base_url.rstrip("/"))
         if options.base_url.startswith("http:"):
             exchange.timeout_on_exit = 0  # ccxt waits a quarter of a second for TLS connections to close
     return exchange
 
 
-def _rebased(urls: Any, base_url: str) -> Any:
+def rebased(urls: Any, base_url: str) -> Any:
     """The tree of ccxt's URLs with scheme and host replaced, paths (and other schemes, as wss) kept."""
     if isinstance(urls, dict):
-        return {name: _rebased(value, base_url) for name, value in urls.items()}
+        return {name: rebased(value, base_url) for name, value in urls.items()}
     return _ORIGIN.sub(lambda _: base_url, urls) if isinstance(urls, str) else urls
 
 

@@ -90,7 +90,14 @@ class Store(Protocol):
         """How many rows of the window were set aside."""
 
     async def quarantined(self, series: SeriesId, window: TimeRange) -> list[Quarantined]:
-        """The rows of the window that were set aside, those without a time of their own by their range's start."""
+        """The rows of the window that were set aside, ascending by `at`, which is set."""
+
+    async def revised(self, series: SeriesId, window: TimeRange) -> list[int]:
+        """The times of the window at which a newer answer changed, added or took away rows of an older one, ascending.
+
+        Each once, however often it was revised. What was forgotten since, and what `historyd copy` brought from
+        another store, is not known.
+        """
 
     async def origin(self, exchange: str) -> Origin | None:
         """Where the history of an exchange comes from; None if no series of it is stored."""

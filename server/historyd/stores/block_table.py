@@ -152,6 +152,11 @@ class BlockTable:
                 total += self.count_before(series, block, window.end) - self.count_before(series, block, window.start)
         return total
 
+    def rows(self, series: KnownSeries, window: TimeRange) -> pa.RecordBatch:
+        """All rows of the window. Raises CorruptPage."""
+        found = [self.load_between(series, block, window.start, window.end) for block in self.touching(series, window)]
+        return blocks.join(found, series.id.kind)
+
     def put(self, series: KnownSeries, batch: pa.RecordBatch, form: BlockForm) -> None:
         """Writes rows as new blocks; no block may touch their range."""
         for piece in blocks.split(batch, form.full_rows[series.id.kind]):

@@ -209,6 +209,18 @@ class EmbeddedStore:
         rows = await self._readers.run(lambda con: con.execute(SQL["quarantined_in"], bounds).fetchall())
         return [Quarantined(*row) for row in rows]
 
+    async def revised(self, series: SeriesId, window: TimeRange) -> list[int]:
+        """The times of the window that a newer answer revised, ascending; noted when that was committed.
+
+        Where the older rows were damaged, nothing is noted.
+        """
+        known = await self._find(series)
+        if known is None:
+            return []
+        bounds = {"series": known.number, "since": window.start, "until": window.end}
+        rows = await self._readers.run(lambda con: con.execute(SQL["revised_in"], bounds).fetchall())
+        return [at for (at,) in rows]
+
     async def origin(self, exchange: str) -> Origin | None:
         """Where the exchange's history comes from; None if nothing of it is stored."""
         named = {"exchange": exchange}

@@ -53,6 +53,14 @@ CREATE TABLE quarantine (
 );
 CREATE INDEX quarantine_by_time ON quarantine (series_id, at);
 
+-- name: schema_2
+-- Times at which a newer answer changed, added or took away rows of an older one.
+CREATE TABLE revision (
+    series_id INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (series_id, at)
+) WITHOUT ROWID;
+
 -- name: put_uuid
 INSERT INTO meta (name, value) VALUES ('uuid', :uuid)
 
@@ -135,10 +143,19 @@ DELETE FROM quarantine WHERE series_id = :series AND at >= :since AND at < :unti
 SELECT count(*) FROM quarantine WHERE series_id = :series AND at >= :since AND at < :until
 
 -- name: quarantined_in
-SELECT ts, reason, content FROM quarantine WHERE series_id = :series AND at >= :since AND at < :until ORDER BY at
+SELECT ts, reason, content, at FROM quarantine WHERE series_id = :series AND at >= :since AND at < :until ORDER BY at
 
 -- name: quarantined_per_series
 SELECT series_id, count(*) FROM quarantine GROUP BY series_id
+
+-- name: put_revision
+INSERT OR IGNORE INTO revision (series_id, at) VALUES (:series, :at)
+
+-- name: delete_revisions
+DELETE FROM revision WHERE series_id = :series AND at >= :since AND at < :until
+
+-- name: revised_in
+SELECT at FROM revision WHERE series_id = :series AND at >= :since AND at < :until ORDER BY at
 
 -- name: list_series
 -- Every aggregate comes from an index or a table without blobs.

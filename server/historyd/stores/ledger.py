@@ -22,6 +22,7 @@ from historyd.model.time_range import LATEST, TimeRange
 from historyd.model.venue import Origin
 from historyd.stores import blocks
 from historyd.stores.block_table import BlockTable, KnownSeries
+from historyd.stores.revisions import revised_times
 from historyd.stores.spans import added, folded
 from historyd.stores.sqlite import SQL, transaction
 
@@ -81,6 +82,7 @@ class Ledger:
             parts = subtract(fact.range, newer)
             for part in parts:
                 if stored:
+                    self._note_revisions(known, part, stored, rows)
                     self._clear(known, part)
                 self._put(known, part, fact, rows)
                 self._set_aside(known, part, fact, quarantined)
@@ -98,6 +100,7 @@ class Ledger:
             return 0
         with transaction(self._con, "IMMEDIATE"):
             removed = self._drop(known) if window is None else self._clear(known, window)
+            self._forget_revisions(known, window or _ALWAYS)
             remaining, set_aside = all_series(self._con), self._count_set_aside(known)
         self.known = remaining
         self.quarantined[known.number] = set_aside
@@ -154,6 +157,26 @@ class Ledger:
         bounds = {"series": series.number, "since": window.start, "until": window.end}
         self._con.execute(SQL["delete_quarantined"], bounds)
         return removed
+
+    def _note_revisions(
+        self, series: KnownSeries, part: TimeRange, stored: Sequence[Fact], rows: pa.RecordBatch
+    ) -> None:
+        """Notes at which times the rows that are about to take the place of stored ones differ from them."""
+        for old in stored:
+            again = old.range.intersect(part)
+            if again is None:
+                continue
+            try:
+                before = self._blocks.rows(series, again)
+            except CorruptPage:
+                # It is what a new answer mends: there is nothing to compare that with.
+                continue
+            for at in revised_times(before, blocks.cut(rows, again.start, again.end)):
+                self._con.execute(SQL["put_revision"], {"series": series.number, "at": at})
+
+    def _forget_revisions(self, series: KnownSeries, window: TimeRange) -> None:
+        bounds = {"series": series.number, "since": window.start, "until": window.end}
+        self._con.execute(SQL["delete_revisions"], bounds)
 
     def _drop(self, series: KnownSeries) -> int:
         one = {"series": series.number}

@@ -1,5 +1,6 @@
 -- The QuestDB store's tables and the statements it runs, on QuestDB 9.3.4.
--- {bars}, {trades}, {journal}, {set_aside} and {snapshots} are the names of its tables, checked before they get here.
+-- {bars}, {trades}, {journal}, {set_aside} and {snapshots} are the names of its tables, checked before they get here;
+-- {these} says that `answer` is one of $5 and so on, which IN cannot say of a LONG.
 -- Instants are microseconds since 1970 UTC. A range [since, until) is half-open.
 
 -- name: make_bars
@@ -71,6 +72,21 @@ CREATE TABLE IF NOT EXISTS {snapshots} (
     content VARCHAR
 )
 
+-- name: make_export_log
+-- QuestDB's own table, in its own shape but with a WAL: made at once or not at all, wherever QuestDB is killed. Left to
+-- itself, QuestDB makes it without one at its first export, and a kill just then leaves a folder that bars the way.
+CREATE TABLE IF NOT EXISTS "sys.copy_export_log" (
+    ts TIMESTAMP,
+    id VARCHAR,
+    table_name SYMBOL,
+    export_path SYMBOL,
+    num_exported_files INT,
+    phase SYMBOL,
+    status SYMBOL,
+    message VARCHAR,
+    errors LONG
+) TIMESTAMP(ts) PARTITION BY DAY TTL 3 DAYS WAL
+
 -- name: shape_bars
 SHOW COLUMNS FROM {bars}
 
@@ -116,6 +132,11 @@ FROM {journal} LIMIT $1, $2
 SELECT kind, series, since, until, asked_at, row_count, answer, set_aside, page_bars, anchor, host, sandbox, writer
 FROM (SELECT * FROM {journal} LIMIT $2, $3) WHERE series = $1
 
+-- name: journal_in
+SELECT kind, series, since, until, asked_at, row_count, answer, set_aside, page_bars, anchor, host, sandbox, writer
+FROM (SELECT * FROM {journal} LIMIT $2)
+WHERE series = $1 AND (kind = 'open' OR kind = 'drop' OR (until > $3 AND since < $4))
+
 -- name: put_snapshot
 INSERT INTO {snapshots} (series, snapshot, position, mark, parts, part, content) VALUES ($1, $2, $3, $4, $5, $6, $7)
 
@@ -157,6 +178,12 @@ WHERE series = $1 AND ts >= $2 AND ts < $3 ORDER BY ts
 SELECT cast(ts AS long), seq, id, price, amount, side, answer FROM {trades}
 WHERE series = $1 AND ts >= $2 AND ts < $3 ORDER BY ts
 
+-- name: told_bars
+-- For each time: rows, and for each column how many values, the least and the greatest.
+SELECT cast(ts AS long), count(), count(open), min(open), max(open), count(high), min(high), max(high),
+    count(low), min(low), max(low), count(close), min(close), max(close), count(volume), min(volume), max(volume)
+FROM {bars} WHERE series = $1 AND ts >= $2 AND ts < $3 GROUP BY ts ORDER BY ts
+
 -- name: last_bars
 SELECT cast(ts AS long), open, high, low, close, volume, answer FROM {bars}
-WHERE series = $1 AND ts >= $2 AND ts < $3 ORDER BY ts DESC LIMIT $4
+WHERE series = $1 AND ts >= $2 AND ts < $3 AND ({these}) ORDER BY ts DESC LIMIT $4

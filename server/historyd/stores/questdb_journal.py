@@ -158,6 +158,12 @@ class Journal:
         await self._take_snapshot(series)
         return self.known(series)
 
+    async def records(self, series: SeriesId, window: TimeRange) -> list[Record]:
+        """The records of a series that say something of the window, in order. Raises StoreUnavailable."""
+        await self.sync()
+        bounds = (self._length, window.start, window.end)
+        return [Record(*row) for row in await self._link.fetch(self._sql["journal_in"], str(series), *bounds)]
+
     def known(self, series: SeriesId) -> Segments | None:
         """The answers of a series as of the last look, if they were asked for and it is open."""
         followed = self._followed.get(series)
@@ -217,7 +223,7 @@ class Journal:
                 self._followed[series] = _Followed(self._fresh(series), self._length)
         elif series in self._followed:
             self._followed[series].records += 1
-            _take(self._followed[series].segments, record)
+            take(self._followed[series].segments, record)
 
 
 def _replay(segments: Segments, snapshot: Snapshot, records: Sequence[Record]) -> None:
@@ -229,10 +235,11 @@ def _replay(segments: Segments, snapshot: Snapshot, records: Sequence[Record]) -
     for record in records[begin:]:
         opened = opened or record.kind == "open"
         if opened:
-            _take(segments, record)
+            take(segments, record)
 
 
-def _take(segments: Segments, record: Record) -> None:
+def take(segments: Segments, record: Record) -> None:
+    """Lays an answer, or erases what was forgotten; other records change no segments."""
     if record.kind == "forget":
         segments.erase(record.range)
     elif record.kind == "fact":

@@ -24,13 +24,16 @@ CONNECTIONS: Final = 8
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 30.0
 _IDLE_S: Final = 120.0
+HALF_MADE: Final = "half-made table"
+SUSPENDED: Final = "table suspended"
 _BUSY: Final = "table busy"
 _BUSY_S: Final = 20.0
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.05
 _CAUSES: Final = (
     ("invalid username/password", "login refused"),
-    ("suspended", "table suspended"),
+    ("suspended", SUSPENDED),
+    ("name is reserved", HALF_MADE),
     ("no space", "disk full"),
     ("could not append", "disk full"),
     ("could not allocate", "disk full"),
@@ -130,7 +133,8 @@ async def _leave_as_it_is(connection: asyncpg.Connection) -> None:
 
 def unavailable(error: BaseException) -> StoreUnavailable:
     """A driver's error in our words."""
-    return StoreUnavailable("the store did not answer as it should", cause=_cause(error))
+    cause = _cause(error)
+    return StoreUnavailable(f"the store did not answer as it should: {cause}", cause=cause)
 
 
 def _cause(error: BaseException) -> str:

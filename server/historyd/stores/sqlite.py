@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SQL: Final = load_statements("embedded.sql")
 """The statements of the embedded store, by name."""
-MIGRATIONS: Final[Sequence[str]] = [SQL["schema_1"]]
+MIGRATIONS: Final[Sequence[str]] = [SQL["schema_1"], SQL["schema_2"]]
 """Script `n` (from 0) takes a file from version `n` to `n + 1`."""
 _APPLICATION_ID: Final = 0x6D6B6873
 """`mkhs` in the file's header: this file is a store of ours."""
@@ -132,7 +132,8 @@ def check(con: sqlite3.Connection, path: Path) -> None:
     except sqlite3.Error as error:
         raise _refusal(path, error) from error
     if version != len(MIGRATIONS):
-        message = f"{path.name} has version {version}, this historyd reads {len(MIGRATIONS)}"
+        mend = "; `historyd serve` on it brings it up to date" if version < len(MIGRATIONS) else ""
+        message = f"{path.name} has version {version}, this historyd reads {len(MIGRATIONS)}{mend}"
         raise StoreUnavailable(message, cause="other version")
 
 

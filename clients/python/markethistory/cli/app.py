@@ -26,8 +26,10 @@ app = typer.Typer(
 )
 _WHEN = "an ISO 8601 time with offset or Z, a date (midnight UTC), or a span such as 7d, 12h, 30m before now"
 
+_WHERE = "The server; https://HOST:PORT speaks TLS. MARKETHISTORY_TOKEN is sent along, MARKETHISTORY_CA is trusted."
+
 SeriesIds = Annotated[list[str], typer.Argument(metavar="SERIES...", help="Such as ohlcv:binance:BTC/USDT:1m.")]
-Server = Annotated[str, typer.Option(envvar="MARKETHISTORY_SERVER", metavar="HOST:PORT", help="The server.")]
+Server = Annotated[str, typer.Option(envvar="MARKETHISTORY_SERVER", metavar="HOST:PORT", help=_WHERE)]
 _START = typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}.")
 Start = Annotated[str | None, _START]
 End = Annotated[str | None, typer.Option("--end", "-e", metavar="WHEN", help="First instant after; default now.")]

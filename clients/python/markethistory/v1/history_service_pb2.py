@@ -25,56 +25,58 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from markethistory.v1 import coverage_pb2 as markethistory_dot_v1_dot_coverage__pb2
+from markethistory.v1 import quality_pb2 as markethistory_dot_v1_dot_quality__pb2
 from markethistory.v1 import series_pb2 as markethistory_dot_v1_dot_series__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&markethistory/v1/history_service.proto\x12\x10markethistory.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmarkethistory/v1/coverage.proto\x1a\x1dmarkethistory/v1/series.proto\"M\n\x0f\x43overageRequest\x12\x0e\n\x06series\x18\x01 \x01(\t\x12*\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\"m\n\x10\x43overageResponse\x12-\n\x05spans\x18\x01 \x03(\x0b\x32\x1e.markethistory.v1.CoverageSpan\x12*\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\"t\n\x12\x45nsureRangeRequest\x12\x0e\n\x06series\x18\x01 \x01(\t\x12*\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12\x0f\n\x07refresh\x18\x03 \x01(\x08\x12\x11\n\tplan_only\x18\x04 \x01(\x08\"\xb4\x01\n\x13\x45nsureRangeResponse\x12,\n\x04plan\x18\x01 \x01(\x0b\x32\x1c.markethistory.v1.EnsurePlanH\x00\x12\x34\n\x08progress\x18\x02 \x01(\x0b\x32 .markethistory.v1.EnsureProgressH\x00\x12\x30\n\x06result\x18\x03 \x01(\x0b\x32\x1e.markethistory.v1.EnsureResultH\x00\x42\x07\n\x05\x65vent\"\xd5\x01\n\nEnsurePlan\x12*\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12,\n\x07missing\x18\x02 \x03(\x0b\x32\x1b.markethistory.v1.TimeRange\x12\x12\n\npage_count\x18\x03 \x01(\x03\x12\x12\n\ncall_count\x18\x04 \x01(\x03\x12\x12\n\nbyte_count\x18\x05 \x01(\x03\x12\x31\n\x0eleast_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd0\x01\n\x0e\x45nsureProgress\x12\x12\n\npages_done\x18\x01 \x01(\x03\x12\x11\n\trows_done\x18\x02 \x01(\x03\x12\x12\n\ncalls_done\x18\x03 \x01(\x03\x12,\n\tremaining\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x04page\x18\x05 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12*\n\x04wait\x18\x06 \x01(\x0b\x32\x1c.markethistory.v1.EnsureWait\"\xcf\x01\n\nEnsureWait\x12\x31\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\".markethistory.v1.EnsureWait.Cause\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"S\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43\x41USE_QUOTA\x10\x01\x12\x11\n\rCAUSE_PENALTY\x10\x02\x12\x0f\n\x0b\x43\x41USE_RETRY\x10\x03\"\x97\x01\n\x0c\x45nsureResult\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x12\n\npage_count\x18\x02 \x01(\x03\x12\x12\n\ncall_count\x18\x03 \x01(\x03\x12\x31\n\tuncovered\x18\x04 \x03(\x0b\x32\x1e.markethistory.v1.CoverageSpan\x12\x19\n\x11quarantined_count\x18\x05 \x01(\x03\"\x94\x02\n\x10ReadRangeRequest\x12\x0e\n\x06series\x18\x01 \x01(\t\x12*\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12\x0c\n\x04last\x18\x03 \x01(\x03\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\x0e\n\x06\x65nsure\x18\x05 \x01(\x08\x12\x18\n\x10require_complete\x18\x06 \x01(\x08\x12.\n\x0cresume_after\x18\x07 \x01(\x0b\x32\x18.markethistory.v1.RowKey\x12\x17\n\x0fmax_chunk_bytes\x18\x08 \x01(\x03\x12\x32\n\x0b\x63ompression\x18\t \x01(\x0e\x32\x1d.markethistory.v1.Compression\"=\n\x06RowKey\x12&\n\x02ts\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03seq\x18\x02 \x01(\x05\"\xc1\x01\n\x11ReadRangeResponse\x12*\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12\x11\n\trow_count\x18\x02 \x01(\x03\x12*\n\x08last_key\x18\x03 \x01(\x0b\x32\x18.markethistory.v1.RowKey\x12.\n\x07summary\x18\x04 \x01(\x0b\x32\x1d.markethistory.v1.ReadSummary\x12\x11\n\tarrow_ipc\x18\x05 \x01(\x0c\"\x94\x01\n\x0fReadLastRequest\x12\x0e\n\x06series\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63olumns\x18\x04 \x03(\t\x12\x0e\n\x06\x65nsure\x18\x05 \x01(\x08\x12\x18\n\x10require_complete\x18\x06 \x01(\x08\"\x9a\x01\n\x10ReadLastResponse\x12*\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRange\x12\x11\n\trow_count\x18\x02 \x01(\x03\x12.\n\x07summary\x18\x04 \x01(\x0b\x32\x1d.markethistory.v1.ReadSummary\x12\x11\n\tarrow_ipc\x18\x05 \x01(\x0cJ\x04\x08\x03\x10\x04\"\xb4\x01\n\x0bReadSummary\x12\x11\n\trow_count\x18\x01 \x01(\x03\x12\x32\n\x0e\x63losed_through\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\tuncovered\x18\x03 \x03(\x0b\x32\x1e.markethistory.v1.CoverageSpan\x12\x19\n\x11quarantined_count\x18\x04 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\"K\n\x11ListSeriesRequest\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x12ListSeriesResponse\x12(\n\x06series\x18\x01 \x03(\x0b\x32\x18.markethistory.v1.Series\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x12ListMarketsRequest\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x0f\n\x07pattern\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"m\n\x13ListMarketsResponse\x12)\n\x07markets\x18\x01 \x03(\x0b\x32\x18.markethistory.v1.Market\x12\x12\n\ntimeframes\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t*U\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OMPRESSION_LZ4\x10\x01\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x02\x32\xa1\x04\n\x0eHistoryService\x12Q\n\x08\x43overage\x12!.markethistory.v1.CoverageRequest\x1a\".markethistory.v1.CoverageResponse\x12\\\n\x0b\x45nsureRange\x12$.markethistory.v1.EnsureRangeRequest\x1a%.markethistory.v1.EnsureRangeResponse0\x01\x12V\n\tReadRange\x12\".markethistory.v1.ReadRangeRequest\x1a#.markethistory.v1.ReadRangeResponse0\x01\x12Q\n\x08ReadLast\x12!.markethistory.v1.ReadLastRequest\x1a\".markethistory.v1.ReadLastResponse\x12W\n\nListSeries\x12#.markethistory.v1.ListSeriesRequest\x1a$.markethistory.v1.ListSeriesResponse\x12Z\n\x0bListMarkets\x12$.markethistory.v1.ListMarketsRequest\x1a%.markethistory.v1.ListMarketsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&markethistory/v1/history_service.proto\x12\x10markethistory.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmarkethistory/v1/coverage.proto\x1a\x1emarkethistory/v1/quality.proto\x1a\x1dmarkethistory/v1/series.proto\"\\\n\x0f\x43overageRequest\x12\x16\n\x06series\x18\x01 \x01(\tR\x06series\x12\x31\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\"{\n\x10\x43overageResponse\x12\x34\n\x05spans\x18\x01 \x03(\x0b\x32\x1e.markethistory.v1.CoverageSpanR\x05spans\x12\x31\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\"\x96\x01\n\x12\x45nsureRangeRequest\x12\x16\n\x06series\x18\x01 \x01(\tR\x06series\x12\x31\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x18\n\x07refresh\x18\x03 \x01(\x08R\x07refresh\x12\x1b\n\tplan_only\x18\x04 \x01(\x08R\x08planOnly\"\xcc\x01\n\x13\x45nsureRangeResponse\x12\x32\n\x04plan\x18\x01 \x01(\x0b\x32\x1c.markethistory.v1.EnsurePlanH\x00R\x04plan\x12>\n\x08progress\x18\x02 \x01(\x0b\x32 .markethistory.v1.EnsureProgressH\x00R\x08progress\x12\x38\n\x06result\x18\x03 \x01(\x0b\x32\x1e.markethistory.v1.EnsureResultH\x00R\x06resultB\x07\n\x05\x65vent\"\x95\x02\n\nEnsurePlan\x12\x31\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x35\n\x07missing\x18\x02 \x03(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x07missing\x12\x1d\n\npage_count\x18\x03 \x01(\x03R\tpageCount\x12\x1d\n\ncall_count\x18\x04 \x01(\x03R\tcallCount\x12\x1d\n\nbyte_count\x18\x05 \x01(\x03R\tbyteCount\x12@\n\x0eleast_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\rleastDuration\"\x87\x02\n\x0e\x45nsureProgress\x12\x1d\n\npages_done\x18\x01 \x01(\x03R\tpagesDone\x12\x1b\n\trows_done\x18\x02 \x01(\x03R\x08rowsDone\x12\x1d\n\ncalls_done\x18\x03 \x01(\x03R\tcallsDone\x12\x37\n\tremaining\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\tremaining\x12/\n\x04page\x18\x05 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x04page\x12\x30\n\x04wait\x18\x06 \x01(\x0b\x32\x1c.markethistory.v1.EnsureWaitR\x04wait\"\xe5\x01\n\nEnsureWait\x12\x38\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\".markethistory.v1.EnsureWait.CauseR\x05\x63\x61use\x12\x30\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\x12\x16\n\x06\x64\x65tail\x18\x03 \x01(\tR\x06\x64\x65tail\"S\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43\x41USE_QUOTA\x10\x01\x12\x11\n\rCAUSE_PENALTY\x10\x02\x12\x0f\n\x0b\x43\x41USE_RETRY\x10\x03\"\xd4\x01\n\x0c\x45nsureResult\x12\x1b\n\trow_count\x18\x01 \x01(\x03R\x08rowCount\x12\x1d\n\npage_count\x18\x02 \x01(\x03R\tpageCount\x12\x1d\n\ncall_count\x18\x03 \x01(\x03R\tcallCount\x12<\n\tuncovered\x18\x04 \x03(\x0b\x32\x1e.markethistory.v1.CoverageSpanR\tuncovered\x12+\n\x11quarantined_count\x18\x05 \x01(\x03R\x10quarantinedCount\"\xf4\x02\n\x10ReadRangeRequest\x12\x16\n\x06series\x18\x01 \x01(\tR\x06series\x12\x31\n\x05range\x18\x02 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x12\n\x04last\x18\x03 \x01(\x03R\x04last\x12\x18\n\x07\x63olumns\x18\x04 \x03(\tR\x07\x63olumns\x12\x16\n\x06\x65nsure\x18\x05 \x01(\x08R\x06\x65nsure\x12)\n\x10require_complete\x18\x06 \x01(\x08R\x0frequireComplete\x12;\n\x0cresume_after\x18\x07 \x01(\x0b\x32\x18.markethistory.v1.RowKeyR\x0bresumeAfter\x12&\n\x0fmax_chunk_bytes\x18\x08 \x01(\x03R\rmaxChunkBytes\x12?\n\x0b\x63ompression\x18\t \x01(\x0e\x32\x1d.markethistory.v1.CompressionR\x0b\x63ompression\"F\n\x06RowKey\x12*\n\x02ts\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02ts\x12\x10\n\x03seq\x18\x02 \x01(\x05R\x03seq\"\xee\x01\n\x11ReadRangeResponse\x12\x31\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x1b\n\trow_count\x18\x02 \x01(\x03R\x08rowCount\x12\x33\n\x08last_key\x18\x03 \x01(\x0b\x32\x18.markethistory.v1.RowKeyR\x07lastKey\x12\x37\n\x07summary\x18\x04 \x01(\x0b\x32\x1d.markethistory.v1.ReadSummaryR\x07summary\x12\x1b\n\tarrow_ipc\x18\x05 \x01(\x0cR\x08\x61rrowIpc\"\xca\x01\n\x0fReadLastRequest\x12\x16\n\x06series\x18\x01 \x01(\tR\x06series\x12\x14\n\x05\x63ount\x18\x02 \x01(\x03R\x05\x63ount\x12,\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x03\x65nd\x12\x18\n\x07\x63olumns\x18\x04 \x03(\tR\x07\x63olumns\x12\x16\n\x06\x65nsure\x18\x05 \x01(\x08R\x06\x65nsure\x12)\n\x10require_complete\x18\x06 \x01(\x08R\x0frequireComplete\"\xbe\x01\n\x10ReadLastResponse\x12\x31\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x1b\n\trow_count\x18\x02 \x01(\x03R\x08rowCount\x12\x37\n\x07summary\x18\x04 \x01(\x0b\x32\x1d.markethistory.v1.ReadSummaryR\x07summary\x12\x1b\n\tarrow_ipc\x18\x05 \x01(\x0cR\x08\x61rrowIpcJ\x04\x08\x03\x10\x04\"\xf4\x01\n\x0bReadSummary\x12\x1b\n\trow_count\x18\x01 \x01(\x03R\x08rowCount\x12\x41\n\x0e\x63losed_through\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rclosedThrough\x12<\n\tuncovered\x18\x03 \x03(\x0b\x32\x1e.markethistory.v1.CoverageSpanR\tuncovered\x12+\n\x11quarantined_count\x18\x04 \x01(\x03R\x10quarantinedCount\x12\x1a\n\x08\x63omplete\x18\x05 \x01(\x08R\x08\x63omplete\"i\n\x11ListSeriesRequest\x12\x18\n\x07pattern\x18\x01 \x01(\tR\x07pattern\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"n\n\x12ListSeriesResponse\x12\x30\n\x06series\x18\x01 \x03(\x0b\x32\x18.markethistory.v1.SeriesR\x06series\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x86\x01\n\x12ListMarketsRequest\x12\x1a\n\x08\x65xchange\x18\x01 \x01(\tR\x08\x65xchange\x12\x18\n\x07pattern\x18\x02 \x01(\tR\x07pattern\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"\x91\x01\n\x13ListMarketsResponse\x12\x32\n\x07markets\x18\x01 \x03(\x0b\x32\x18.markethistory.v1.MarketR\x07markets\x12\x1e\n\ntimeframes\x18\x02 \x03(\tR\ntimeframes\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken*U\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OMPRESSION_LZ4\x10\x01\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x02\x32\xf1\x04\n\x0eHistoryService\x12Q\n\x08\x43overage\x12!.markethistory.v1.CoverageRequest\x1a\".markethistory.v1.CoverageResponse\x12\\\n\x0b\x45nsureRange\x12$.markethistory.v1.EnsureRangeRequest\x1a%.markethistory.v1.EnsureRangeResponse0\x01\x12V\n\tReadRange\x12\".markethistory.v1.ReadRangeRequest\x1a#.markethistory.v1.ReadRangeResponse0\x01\x12Q\n\x08ReadLast\x12!.markethistory.v1.ReadLastRequest\x1a\".markethistory.v1.ReadLastResponse\x12W\n\nListSeries\x12#.markethistory.v1.ListSeriesRequest\x1a$.markethistory.v1.ListSeriesResponse\x12Z\n\x0bListMarkets\x12$.markethistory.v1.ListMarketsRequest\x1a%.markethistory.v1.ListMarketsResponse\x12N\n\x07Quality\x12 .markethistory.v1.QualityRequest\x1a!.markethistory.v1.QualityResponseB\x17\n\x13io.markethistory.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'markethistory.v1.history_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_COMPRESSION']._serialized_start=2873
-  _globals['_COMPRESSION']._serialized_end=2958
-  _globals['_COVERAGEREQUEST']._serialized_start=189
-  _globals['_COVERAGEREQUEST']._serialized_end=266
-  _globals['_COVERAGERESPONSE']._serialized_start=268
-  _globals['_COVERAGERESPONSE']._serialized_end=377
-  _globals['_ENSURERANGEREQUEST']._serialized_start=379
-  _globals['_ENSURERANGEREQUEST']._serialized_end=495
-  _globals['_ENSURERANGERESPONSE']._serialized_start=498
-  _globals['_ENSURERANGERESPONSE']._serialized_end=678
-  _globals['_ENSUREPLAN']._serialized_start=681
-  _globals['_ENSUREPLAN']._serialized_end=894
-  _globals['_ENSUREPROGRESS']._serialized_start=897
-  _globals['_ENSUREPROGRESS']._serialized_end=1105
-  _globals['_ENSUREWAIT']._serialized_start=1108
-  _globals['_ENSUREWAIT']._serialized_end=1315
-  _globals['_ENSUREWAIT_CAUSE']._serialized_start=1232
-  _globals['_ENSUREWAIT_CAUSE']._serialized_end=1315
-  _globals['_ENSURERESULT']._serialized_start=1318
-  _globals['_ENSURERESULT']._serialized_end=1469
-  _globals['_READRANGEREQUEST']._serialized_start=1472
-  _globals['_READRANGEREQUEST']._serialized_end=1748
-  _globals['_ROWKEY']._serialized_start=1750
-  _globals['_ROWKEY']._serialized_end=1811
-  _globals['_READRANGERESPONSE']._serialized_start=1814
-  _globals['_READRANGERESPONSE']._serialized_end=2007
-  _globals['_READLASTREQUEST']._serialized_start=2010
-  _globals['_READLASTREQUEST']._serialized_end=2158
-  _globals['_READLASTRESPONSE']._serialized_start=2161
-  _globals['_READLASTRESPONSE']._serialized_end=2315
-  _globals['_READSUMMARY']._serialized_start=2318
-  _globals['_READSUMMARY']._serialized_end=2498
-  _globals['_LISTSERIESREQUEST']._serialized_start=2500
-  _globals['_LISTSERIESREQUEST']._serialized_end=2575
-  _globals['_LISTSERIESRESPONSE']._serialized_start=2577
-  _globals['_LISTSERIESRESPONSE']._serialized_end=2664
-  _globals['_LISTMARKETSREQUEST']._serialized_start=2666
-  _globals['_LISTMARKETSREQUEST']._serialized_end=2760
-  _globals['_LISTMARKETSRESPONSE']._serialized_start=2762
-  _globals['_LISTMARKETSRESPONSE']._serialized_end=2871
-  _globals['_HISTORYSERVICE']._serialized_start=2961
-  _globals['_HISTORYSERVICE']._serialized_end=3506
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023io.markethistory.v1P\001'
+  _globals['_COMPRESSION']._serialized_start=3630
+  _globals['_COMPRESSION']._serialized_end=3715
+  _globals['_COVERAGEREQUEST']._serialized_start=221
+  _globals['_COVERAGEREQUEST']._serialized_end=313
+  _globals['_COVERAGERESPONSE']._serialized_start=315
+  _globals['_COVERAGERESPONSE']._serialized_end=438
+  _globals['_ENSURERANGEREQUEST']._serialized_start=441
+  _globals['_ENSURERANGEREQUEST']._serialized_end=591
+  _globals['_ENSURERANGERESPONSE']._serialized_start=594
+  _globals['_ENSURERANGERESPONSE']._serialized_end=798
+  _globals['_ENSUREPLAN']._serialized_start=801
+  _globals['_ENSUREPLAN']._serialized_end=1078
+  _globals['_ENSUREPROGRESS']._serialized_start=1081
+  _globals['_ENSUREPROGRESS']._serialized_end=1344
+  _globals['_ENSUREWAIT']._serialized_start=1347
+  _globals['_ENSUREWAIT']._serialized_end=1576
+  _globals['_ENSUREWAIT_CAUSE']._serialized_start=1493
+  _globals['_ENSUREWAIT_CAUSE']._serialized_end=1576
+  _globals['_ENSURERESULT']._serialized_start=1579
+  _globals['_ENSURERESULT']._serialized_end=1791
+  _globals['_READRANGEREQUEST']._serialized_start=1794
+  _globals['_READRANGEREQUEST']._serialized_end=2166
+  _globals['_ROWKEY']._serialized_start=2168
+  _globals['_ROWKEY']._serialized_end=2238
+  _globals['_READRANGERESPONSE']._serialized_start=2241
+  _globals['_READRANGERESPONSE']._serialized_end=2479
+  _globals['_READLASTREQUEST']._serialized_start=2482
+  _globals['_READLASTREQUEST']._serialized_end=2684
+  _globals['_READLASTRESPONSE']._serialized_start=2687
+  _globals['_READLASTRESPONSE']._serialized_end=2877
+  _globals['_READSUMMARY']._serialized_start=2880
+  _globals['_READSUMMARY']._serialized_end=3124
+  _globals['_LISTSERIESREQUEST']._serialized_start=3126
+  _globals['_LISTSERIESREQUEST']._serialized_end=3231
+  _globals['_LISTSERIESRESPONSE']._serialized_start=3233
+  _globals['_LISTSERIESRESPONSE']._serialized_end=3343
+  _globals['_LISTMARKETSREQUEST']._serialized_start=3346
+  _globals['_LISTMARKETSREQUEST']._serialized_end=3480
+  _globals['_LISTMARKETSRESPONSE']._serialized_start=3483
+  _globals['_LISTMARKETSRESPONSE']._serialized_end=3628
+  _globals['_HISTORYSERVICE']._serialized_start=3718
+  _globals['_HISTORYSERVICE']._serialized_end=4343
 # @@protoc_insertion_point(module_scope)

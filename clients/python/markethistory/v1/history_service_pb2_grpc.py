@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from markethistory.v1 import history_service_pb2 as markethistory_dot_v1_dot_history__service__pb2
+from markethistory.v1 import quality_pb2 as markethistory_dot_v1_dot_quality__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -67,6 +68,11 @@ class HistoryServiceStub:
                 request_serializer=markethistory_dot_v1_dot_history__service__pb2.ListMarketsRequest.SerializeToString,
                 response_deserializer=markethistory_dot_v1_dot_history__service__pb2.ListMarketsResponse.FromString,
                 _registered_method=True)
+        self.Quality = channel.unary_unary(
+                '/markethistory.v1.HistoryService/Quality',
+                request_serializer=markethistory_dot_v1_dot_quality__pb2.QualityRequest.SerializeToString,
+                response_deserializer=markethistory_dot_v1_dot_quality__pb2.QualityResponse.FromString,
+                _registered_method=True)
 
 
 class HistoryServiceServicer:
@@ -124,6 +130,15 @@ class HistoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Quality(self, request, context):
+        """Reports how good the stored rows of a range are, by UTC day ascending: what is there and what should be, what
+        was set aside and why, what was revised. Never calls the exchange; costs as much as reading the rows of the
+        days in the answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HistoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -156,6 +171,11 @@ def add_HistoryServiceServicer_to_server(servicer, server):
                     servicer.ListMarkets,
                     request_deserializer=markethistory_dot_v1_dot_history__service__pb2.ListMarketsRequest.FromString,
                     response_serializer=markethistory_dot_v1_dot_history__service__pb2.ListMarketsResponse.SerializeToString,
+            ),
+            'Quality': grpc.unary_unary_rpc_method_handler(
+                    servicer.Quality,
+                    request_deserializer=markethistory_dot_v1_dot_quality__pb2.QualityRequest.FromString,
+                    response_serializer=markethistory_dot_v1_dot_quality__pb2.QualityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -323,6 +343,33 @@ class HistoryService:
             '/markethistory.v1.HistoryService/ListMarkets',
             markethistory_dot_v1_dot_history__service__pb2.ListMarketsRequest.SerializeToString,
             markethistory_dot_v1_dot_history__service__pb2.ListMarketsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Quality(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/markethistory.v1.HistoryService/Quality',
+            markethistory_dot_v1_dot_quality__pb2.QualityRequest.SerializeToString,
+            markethistory_dot_v1_dot_quality__pb2.QualityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ The one door to market history."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from markethistory.v1 import history_service_pb2 as _history_service_pb2
+from markethistory.v1 import quality_pb2 as _quality_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -60,6 +61,11 @@ class HistoryServiceStub:
     """Lists the markets and timeframes of an exchange, by symbol ascending. May ask the exchange for its
     markets, once per server.
     """
+    Quality: _grpc.UnaryUnaryMultiCallable[_quality_pb2.QualityRequest, _quality_pb2.QualityResponse]
+    """Reports how good the stored rows of a range are, by UTC day ascending: what is there and what should be, what
+    was set aside and why, what was revised. Never calls the exchange; costs as much as reading the rows of the
+    days in the answer.
+    """
 
 @_typing.type_check_only
 class HistoryServiceAsyncStub(HistoryServiceStub):
@@ -92,6 +98,11 @@ class HistoryServiceAsyncStub(HistoryServiceStub):
     ListMarkets: _aio.UnaryUnaryMultiCallable[_history_service_pb2.ListMarketsRequest, _history_service_pb2.ListMarketsResponse]  # type: ignore[assignment]
     """Lists the markets and timeframes of an exchange, by symbol ascending. May ask the exchange for its
     markets, once per server.
+    """
+    Quality: _aio.UnaryUnaryMultiCallable[_quality_pb2.QualityRequest, _quality_pb2.QualityResponse]  # type: ignore[assignment]
+    """Reports how good the stored rows of a range are, by UTC day ascending: what is there and what should be, what
+    was set aside and why, what was revised. Never calls the exchange; costs as much as reading the rows of the
+    days in the answer.
     """
 
 class HistoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -158,6 +169,17 @@ class HistoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_history_service_pb2.ListMarketsResponse, _abc.Awaitable[_history_service_pb2.ListMarketsResponse]]:
         """Lists the markets and timeframes of an exchange, by symbol ascending. May ask the exchange for its
         markets, once per server.
+        """
+
+    @_abc_1.abstractmethod
+    def Quality(
+        self,
+        request: _quality_pb2.QualityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quality_pb2.QualityResponse, _abc.Awaitable[_quality_pb2.QualityResponse]]:
+        """Reports how good the stored rows of a range are, by UTC day ascending: what is there and what should be, what
+        was set aside and why, what was revised. Never calls the exchange; costs as much as reading the rows of the
+        days in the answer.
         """
 
 def add_HistoryServiceServicer_to_server(servicer: HistoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -19,6 +19,7 @@ class RecordingLimiter:
         self.key = key
         self.costs: list[Cost] = []
         self.penalties: list[float | None] = []
+        self.observed: list[tuple[float, int]] = []
         self.slots_held = 0
 
     @asynccontextmanager
@@ -36,6 +37,9 @@ class RecordingLimiter:
     def penalise(self, seconds: float | None) -> None:
         self.penalties.append(seconds)
 
+    def observe(self, used: float, interval_ms: int) -> None:
+        self.observed.append((used, interval_ms))
+
     def least_duration(self, cost: Cost, calls: int) -> float:
         return cost.budget_ms * calls / 1000
 
@@ -44,6 +48,7 @@ class RecordingObserver:
     """Counts calls and keeps waits."""
 
     urgent = True
+    deadline: int | None = None
 
     def __init__(self) -> None:
         self.calls = 0

@@ -17,7 +17,7 @@ from historyd.errors import UnknownSymbol
 from historyd.model.rows import BARS
 from historyd.model.time_range import MICROS_PER_S, TimeRange
 from historyd.model.venue import Market, Origin, Venue
-from historyd.sources.base import Answer, Markets, RetryPolicy
+from historyd.sources.base import Answer, Markets, RetryPolicy, TradesAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,6 +118,12 @@ class ScriptedSource:
         await asyncio.sleep(0)
         assert series.timeframe is not None
         return series.timeframe.grid().ceil(self.listed_at)
+
+    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
+        raise NotImplementedError
+
+    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
+        raise NotImplementedError
 
     async def markets(self, exchange: str) -> Markets:
         return Markets(tuple(Market(symbol, "spot", True) for symbol in sorted(self.symbols)), ("1m", "1h"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis.asyncio as redis_asyncio
 
 from historyd.ratelimit.base import Cost
+from historyd.ratelimit.link import Links
 from historyd.ratelimit.options import RateLimiterOptions
 from historyd.ratelimit.redis import ClusterLimiters
 
@@ -27,6 +28,7 @@ _KEY: Final = "ccxt:bench"
 
 class _Unobserved:
     urgent = True
+    deadline = None
 
     def waiting(self, wait: Wait) -> None:
         pass
@@ -39,7 +41,7 @@ class _Unobserved:
 async def ours(dsn: str, options: Mapping[str, Any]) -> AsyncIterator[Acquire]:
     """The limiter of scope `cluster`."""
     budget = RateLimiterOptions.model_validate(options).budget()
-    async with ClusterLimiters() as limiters:
+    async with Links() as links, ClusterLimiters(links) as limiters:
         limiter = limiters.limiter(_KEY, budget, dsn)
 
         async def acquire(weight: int) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from historyd.leases.base import Leases
     from historyd.observability.hooks import Hooks
     from historyd.ratelimit.base import Limiter
+    from historyd.ratelimit.link import Links
     from historyd.sources.base import Source
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -47,8 +48,9 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_place(config.store.place))
         hooks = await _open_alerts(config, stack)
-        source = await _open_source(config, hooks, stack)
-        leases = await _open_leases(config, store.uuid, stack)
+        links = await _open_links(config, stack)
+        source = await _open_source(config, links, hooks, stack)
+        leases = await _open_leases(config, links, store.uuid, stack)
         yield await stack.enter_async_context(HistoryEngine(store, source, leases=leases, hooks=hooks))
 
 
@@ -89,33 +91,42 @@ def _check_redis(config: Config, options: RateLimiterOptions) -> None:
         return
     if find_spec("redis") is None:
         raise ValueError("scope 'cluster' needs the driver of Redis: pip install 'historyd[redis]'")
-    from historyd.ratelimit.redis import check_dsn, resolve_dsn  # noqa: PLC0415 -- redis is an extra
+    from historyd.ratelimit.link import check_dsn, resolve_dsn  # noqa: PLC0415 -- redis is an extra
 
     check_dsn(resolve_dsn(options.redis_dsn, config.connectors.ccxt_rate_limiter_redis))
 
 
-async def _open_limiters(config: Config, stack: AsyncExitStack) -> ProcessLimiters:
-    if all(given.rate_limiter.scope is not Scope.CLUSTER for given in config.exchanges.values()):
-        return ProcessLimiters()
-    from historyd.ratelimit.redis import ClusterLimiters, resolve_dsn  # noqa: PLC0415 -- redis is an extra
+async def _open_links(config: Config, stack: AsyncExitStack) -> Links | None:
+    """Links to Redis, one for each DSN; None if no quota is shared with other servers."""
+    if not _shared_quotas(config):
+        return None
+    from historyd.ratelimit.link import Links  # noqa: PLC0415 -- redis is an extra
 
-    cluster = await stack.enter_async_context(ClusterLimiters())
+    return await stack.enter_async_context(Links())
+
+
+async def _open_limiters(config: Config, links: Links | None, stack: AsyncExitStack) -> ProcessLimiters:
+    if links is None:
+        return ProcessLimiters()
+    from historyd.ratelimit.link import resolve_dsn  # noqa: PLC0415 -- redis is an extra
+    from historyd.ratelimit.redis import ClusterLimiters  # noqa: PLC0415
+
+    cluster = await stack.enter_async_context(ClusterLimiters(links))
     configured = config.connectors.ccxt_rate_limiter_redis
     return ProcessLimiters(
         cluster=lambda key, budget, given: cluster.limiter(key, budget, resolve_dsn(given, configured))
     )
 
 
-async def _open_leases(config: Config, store_uuid: str, stack: AsyncExitStack) -> Leases | None:
+async def _open_leases(config: Config, links: Links | None, store_uuid: str, stack: AsyncExitStack) -> Leases | None:
     """Leases at the Redis of the first shared quota; None if no quota is shared with other servers."""
-    shared = [given.rate_limiter for given in config.exchanges.values() if given.rate_limiter.scope is Scope.CLUSTER]
-    if not shared:
+    if links is None:
         return None
     from historyd.leases.redis import RedisLeases  # noqa: PLC0415 -- redis is an extra
-    from historyd.ratelimit.redis import resolve_dsn  # noqa: PLC0415
+    from historyd.ratelimit.link import resolve_dsn  # noqa: PLC0415
 
-    dsn = resolve_dsn(shared[0].redis_dsn, config.connectors.ccxt_rate_limiter_redis)
-    return await stack.enter_async_context(RedisLeases(dsn, store_uuid))
+    dsn = resolve_dsn(_shared_quotas(config)[0].redis_dsn, config.connectors.ccxt_rate_limiter_redis)
+    return await stack.enter_async_context(RedisLeases(links.link(dsn), store_uuid))
 
 
 def check_alerts(config: Config) -> None:
@@ -136,12 +147,16 @@ async def _open_alerts(config: Config, stack: AsyncExitStack) -> Hooks:
         raise ConfigError([str(error)]) from None
 
 
-async def _open_source(config: Config, hooks: Hooks, stack: AsyncExitStack) -> Source | None:
+def _shared_quotas(config: Config) -> list[RateLimiterOptions]:
+    return [given.rate_limiter for given in config.exchanges.values() if given.rate_limiter.scope is Scope.CLUSTER]
+
+
+async def _open_source(config: Config, links: Links | None, hooks: Hooks, stack: AsyncExitStack) -> Source | None:
     if find_spec("ccxt") is None:
         return None
     from historyd.sources.ccxt import CcxtSource  # noqa: PLC0415 -- ccxt is an extra
 
-    limiters = await _open_limiters(config, stack)
+    limiters = await _open_limiters(config, links, stack)
     defaults = RateLimiterOptions()
 
     def limiter_for(exchange: str, host_group: str) -> Limiter:

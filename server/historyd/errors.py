@@ -13,6 +13,7 @@
     │   ├── VenueRefused        403, 451, bad credentials
     │   └── OriginMismatch      another host's history is in the store
     ├── RateLimited             a quota is spent
+    │   └── WaitTooLong         for longer than the caller's deadline
     ├── Away                    asking again may help
     │   ├── ExchangeUnavailable
     │   │   └── BadAnswer       the exchange answers, but not in its own shape
@@ -158,6 +159,10 @@ class RateLimited(HistoryError):
     """A quota is spent; `retry_after_s` says for how long."""
 
     reason = "RATE_LIMITED"
+
+
+class WaitTooLong(RateLimited):
+    """The call would be due after the caller's deadline; nothing was booked for it."""
 
 
 class Away(HistoryError):

@@ -1,18 +1,20 @@
 """What has to be asked of an exchange to cover a range: gaps, and the pages that fill them.
 
-A page of which anything is missing is asked for whole (up to what has closed): one call either way, the layout
-of facts stays page by page however often a caller polls, and bars stored early in the page's life are seen again.
+A page of bars of which anything is missing is asked for whole (up to what has closed): one call either way, the layout
+of facts stays page by page however often a caller polls, and bars stored early in the page's life are seen again. A
+page of trades takes as many calls as there are trades in it: of that only what is missing is asked for.
 
 Pure: no clock, no I/O. All ranges half-open, all instants in microseconds.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from historyd.coverage import Covered, Unreachable, subtract
-from historyd.model.time_range import EARLIEST, TimeRange, between
+from historyd.model.time_range import EARLIEST, MICROS_PER_DAY, TimeRange, between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +37,10 @@ class Horizon:
         """What had settled by `venue_now`, as deep as the venue serves: bars by their close, trades by their time."""
         settle = venue.trade_settle if series.timeframe is None else venue.bar_settle
         closed_through = grid.floor(venue_now - settle)
-        if venue.depth_bars is None or series.timeframe is None:
+        if series.timeframe is None:
+            depth = venue.trade_depth
+            return cls(EARLIEST if depth is None else max(EARLIEST, grid.floor(venue_now - depth)), closed_through)
+        if venue.depth_bars is None:
             return cls(EARLIEST, closed_through)
         return cls(max(EARLIEST, grid.back(closed_through, venue.depth_bars)), closed_through)
 
@@ -45,6 +50,8 @@ class Horizon:
         if beyond is None:
             return []
         reason = f"{venue.exchange} serves only the last {venue.depth_bars} bars of {series.timeframe}"
+        if series.timeframe is None and venue.trade_depth is not None:
+            reason = f"{venue.exchange} serves trades of the last {venue.trade_depth // MICROS_PER_DAY} days only"
         return [Unreachable(beyond, reason)]
 
     def clip(self, window: TimeRange) -> TimeRange | None:
@@ -61,12 +68,25 @@ class Plan:
     horizon: Horizon
 
     def windows(self) -> Iterator[TimeRange]:
-        """The windows to ask for, ascending: whole pages, cut only by the horizon. None is given twice."""
+        """The windows to ask for, ascending, at most one a page and none twice.
+
+        Of bars whole pages, cut only by the horizon; of trades from the first gap in the page to the last one's end,
+        in whole milliseconds.
+        """
         for first, last in self._runs():
             for number in range(first, last + 1):
-                window = self.horizon.clip(self.pages.at(number))
+                window = self.horizon.clip(self._wanted_of(self.pages.at(number)))
                 if window is not None:
                     yield window
+
+    def _wanted_of(self, page: TimeRange) -> TimeRange:
+        """What to ask for of a page that a gap touches."""
+        if self.pages.whole:
+            return page
+        first = bisect_right(self.gaps, page.start, key=lambda gap: gap.end)
+        last = bisect_left(self.gaps, page.end, key=lambda gap: gap.start) - 1
+        start, end = max(page.start, self.gaps[first].start), min(page.end, self.gaps[last].end)
+        return TimeRange(self.pages.grid.floor(start), self.pages.grid.ceil(end))
 
     @property
     def page_count(self) -> int:

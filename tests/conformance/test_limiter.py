@@ -91,7 +91,8 @@ class Waits:
 
     urgent = True
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: int | None = None) -> None:
+        self.deadline = deadline
         self.told: list[Wait] = []
 
     def waiting(self, wait: Wait) -> None:

@@ -29,7 +29,7 @@ SERIES = "ohlcv:binance:BTC/USDT:1m"
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HALF = timedelta(hours=12)
 PAGE = TimeRange(1_704_067_200_000_000, 1_704_110_400_000_000)
-SHAPE = {"window_size": 720, "max_retries": 2, "rate_limiter": {"penalty_backoff_ms": 1}}
+SHAPE: dict[str, Any] = {"window_size": 720, "max_retries": 2, "rate_limiter": {"penalty_backoff_ms": 1}}
 """Pages of half a day, and patience for one repetition."""
 
 

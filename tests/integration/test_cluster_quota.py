@@ -17,7 +17,8 @@ from benchmarks.rig.quota_worker import Job
 from benchmarks.rig.quota_workers import quota_workers
 from benchmarks.rig.redis_server import redis_server
 from historyd.ratelimit.options import RateLimiterOptions
-from historyd.ratelimit.redis import ClusterLimiters, redis_keys
+from historyd.ratelimit.redis import redis_keys
+from tests.cluster_limiters import cluster_limiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ def penalise(dsn: str, seconds: float) -> None:
     """Tells all holders of the key, as a server that got a 429 does."""
 
     async def tell() -> None:
-        async with ClusterLimiters() as limiters:
+        async with cluster_limiters() as limiters:
             budget = RateLimiterOptions.model_validate(QUOTA).budget()
             limiters.limiter("ccxt:bench", budget, dsn).penalise(seconds)
 

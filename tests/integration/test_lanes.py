@@ -15,8 +15,8 @@ from historyd.engine.history import HistoryEngine
 from historyd.ratelimit.base import Cost
 from historyd.ratelimit.local import LocalLimiter
 from historyd.ratelimit.options import RateLimiterOptions
-from historyd.ratelimit.redis import ClusterLimiters
 from historyd.stores.embedded import open_embedded
+from tests.cluster_limiters import cluster_limiters
 from tests.integration.test_engine import NOW, SERIES, minutes
 from tests.scripted import ScriptedSource, VirtualClock
 
@@ -61,7 +61,7 @@ async def limiter_of(scope: str) -> AsyncIterator[Limiter]:
         yield LocalLimiter("k", budget)
         return
     with redis_server() as redis:
-        async with ClusterLimiters(answer_s=10) as limiters:
+        async with cluster_limiters(answer_s=10) as limiters:
             yield limiters.limiter("k", budget, redis.dsn)
 
 

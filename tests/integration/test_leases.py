@@ -12,13 +12,14 @@ import pytest
 from benchmarks.rig.redis_server import RedisServer, redis_server
 from historyd.engine.events import EnsureResult, ReadRequest
 from historyd.engine.history import HistoryEngine
+from historyd.engine.singleflight import Flight
 from historyd.errors import ExchangeUnavailable, VenueRefused
-from historyd.leases.redis import RedisLeases
 from historyd.model.page import Layout, Pages
 from historyd.model.rows import BARS
 from historyd.stores.embedded import open_embedded
+from tests.cluster_limiters import redis_leases
 from tests.integration.test_engine import NOW, SERIES, expected, minutes
-from tests.scripted import ScriptedSource, VirtualClock
+from tests.scripted import ScriptedSource, VirtualClock, bars_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -46,11 +47,12 @@ async def servers(
     answer_s: float = 10.0,
 ) -> AsyncIterator[list[HistoryEngine]]:
     """Engines on one store, each with leases of its own; on one source, which counts the calls of all."""
+    bars_at([0])  # pyarrow imports pandas at its first array, which may take longer than a lease lives
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_embedded(folder / "history.db"))
         engines = []
         for _ in range(count):
-            leases = await stack.enter_async_context(RedisLeases(dsn, store.uuid, ttl_s=ttl_s, answer_s=answer_s))
+            leases = await stack.enter_async_context(redis_leases(dsn, store.uuid, ttl_s=ttl_s, answer_s=answer_s))
             engine = HistoryEngine(store, source, leases=leases, clock=clock, sleep=clock.sleep)
             engines.append(await stack.enter_async_context(engine))
         yield engines
@@ -144,7 +146,7 @@ async def test_a_page_done_between_the_look_and_the_claim_is_not_done_again(redi
     async def is_done() -> bool:
         return next(looks)
 
-    async with RedisLeases(redis.dsn, "store") as leases, leases.page("page", is_done) as is_ours:
+    async with redis_leases(redis.dsn, "store") as leases, leases.page("page", Flight("page"), is_done) as is_ours:
         assert not is_ours
         assert len(lease_keys(redis)) == 1
     assert lease_keys(redis) == []

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import aiohttp
 import asyncpg
 import pytest
 
@@ -23,6 +24,7 @@ from tests.rows import BTC, MINUTE, answer, bars, minutes, slots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from historyd.stores.questdb import QuestDbStore
     from historyd.stores.questdb_options import QuestDbOptions
@@ -110,6 +112,48 @@ async def test_a_table_of_another_shape_is_refused_by_its_difference(
     assert str(error) == f"table {options.tables.bars} is not one of historyd: {difference}"
 
 
+async def test_a_table_that_was_left_half_made_is_named_with_what_to_do(questdb: QuestDb) -> None:
+    """As QuestDB leaves it when it is killed while it makes a table without WAL."""
+    options = questdb.options()
+    (questdb.folder / "data" / "db" / options.tables.journal).mkdir()
+    error = await _refused(options)
+    assert error.metadata["cause"] == "half-made table"
+    assert f"stop QuestDB and remove the folder {options.tables.journal}" in str(error)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Iterator[QuestDb]:
+    """It was killed at its first export, which left a folder where it wanted a table; see make_export_log."""
+    (tmp_path / "data" / "db" / "sys.copy_export_log").mkdir(parents=True)
+    with running_questdb(tmp_path) as server:
+        yield server
+
+
+@pytest.mark.slow
+async def test_bulk_reads_work_in_a_questdb_that_was_killed_at_its_first_one(broken: QuestDb) -> None:
+    options = broken.options()
+    assert await _export(options) == 400, "it refuses every export, restarts included"
+    async with open_questdb(options) as store:
+        await store.open_series(BTC, ORIGIN, Layout(5000))
+        rows = bars(range(5000))
+        await store.commit(BTC, answer(minutes(0, 5000), rows), rows)
+        assert len(await slots(store.read(BTC, minutes(0, 5000)))) == 5000
+        await asyncio.to_thread(broken.kill)
+        await asyncio.to_thread(broken.start)
+        assert len(await slots(store.read(BTC, minutes(0, 5000)))) == 5000
+    assert await _export(options) == 200
+
+
+async def _export(options: QuestDbOptions) -> int:
+    """The status of a small export that QuestDB is asked for by hand."""
+    login = {"Authorization": aiohttp.encode_basic_auth(*options.http_login)}
+    async with (
+        aiohttp.ClientSession(headers=login) as http,
+        http.get(f"{options.http_url}/exp", params={"query": "SELECT 1", "fmt": "parquet"}) as reply,
+    ):
+        return reply.status
+
+
 async def test_a_suspended_table_takes_nothing_and_covers_nothing(questdb: QuestDb) -> None:
     """QuestDB acknowledges what it is given for such a table, and never shows it."""
     options = questdb.options()
@@ -117,9 +161,12 @@ async def test_a_suspended_table_takes_nothing_and_covers_nothing(questdb: Quest
         await store.open_series(BTC, ORIGIN, Layout(PAGE))
         await _put(store, 0)
         await _sql(options, f"ALTER TABLE {options.tables.bars} SUSPEND WAL")
-        with pytest.raises(StoreUnavailable) as refused:
-            await _put(store, 1)
-        assert refused.value.metadata["cause"] == "table suspended"
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable) as refused:
+                await _put(store, 1)
+            assert refused.value.metadata["cause"] == "table suspended"
+        ((written, _, _),) = await store._link.fetch(store._sql["progress"], options.tables.bars)
+        assert written == 2, "it keeps what it is given: only the first time anything is"
         (span,) = await store.coverage(BTC, minutes(0, 1000))
         assert (span.range, span.row_count) == (minutes(0, PAGE), PAGE)
         await _sql(options, f"ALTER TABLE {options.tables.bars} RESUME WAL")

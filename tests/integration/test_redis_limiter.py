@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.rig.redis_server import RedisServer, redis_server
 from historyd.errors import QuotaUnavailable, RateLimited
 from historyd.ratelimit.base import Cost
+from historyd.ratelimit.link import Link, check_dsn, resolve_dsn
 from historyd.ratelimit.options import RateLimiterOptions
-from historyd.ratelimit.redis import ClusterLimiters, check_dsn, redis_keys, resolve_dsn
+from historyd.ratelimit.redis import redis_keys
+from tests.cluster_limiters import cluster_limiters
 from tests.limiters import RecordingObserver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from historyd.ratelimit.base import Limiter
     from historyd.ratelimit.budget import Budget
-    from historyd.ratelimit.cluster import ClusterLimiter
 
 BOUND_S = 2.0
 """What callers may take to hear that Redis is away; half a second on a machine that has nothing else to do."""
@@ -43,13 +45,13 @@ def budget(**given: object) -> Budget:
     return RateLimiterOptions.model_validate(given or {"tokens_per_interval": 5, "interval_ms": 200}).budget()
 
 
-async def acquire(limiter: ClusterLimiter) -> RecordingObserver:
+async def acquire(limiter: Limiter) -> RecordingObserver:
     observer = RecordingObserver()
     await limiter.acquire(Cost(), observer)
     return observer
 
 
-async def acquire_once_it_can(limiter: ClusterLimiter) -> None:
+async def acquire_once_it_can(limiter: Limiter) -> None:
     while True:
         try:
             await acquire(limiter)
@@ -66,7 +68,7 @@ def bookings(redis: RedisServer, key: str = "k") -> int:
 
 async def test_a_fresh_state_is_held_for_a_window(redis: RedisServer, dsn: str) -> None:
     """What was sent before the state was lost is not known: the first call waits for a window and its margin."""
-    async with ClusterLimiters(answer_s=10) as limiters:
+    async with cluster_limiters(answer_s=10) as limiters:
         begin = time.monotonic()
         observer = await acquire(limiters.limiter("k", budget(), dsn))
         assert time.monotonic() - begin >= 0.2
@@ -75,10 +77,10 @@ async def test_a_fresh_state_is_held_for_a_window(redis: RedisServer, dsn: str) 
 
 async def test_two_servers_share_one_quota(redis: RedisServer, dsn: str) -> None:
     sends = []
-    async with ClusterLimiters(answer_s=10) as one, ClusterLimiters(answer_s=10) as other:
+    async with cluster_limiters(answer_s=10) as one, cluster_limiters(answer_s=10) as other:
         holders = [one.limiter("k", budget(), dsn), other.limiter("k", budget(), dsn)]
 
-        async def call(limiter: ClusterLimiter) -> None:
+        async def call(limiter: Limiter) -> None:
             for _ in range(8):
                 await acquire(limiter)
                 sends.append(time.monotonic())
@@ -91,7 +93,7 @@ async def test_two_servers_share_one_quota(redis: RedisServer, dsn: str) -> None
 
 
 async def test_two_databases_of_one_redis_share_nothing(redis: RedisServer, dsn: str) -> None:
-    async with ClusterLimiters(answer_s=10) as limiters:
+    async with cluster_limiters(answer_s=10) as limiters:
         zero = limiters.limiter("k", budget(), dsn)
         one = limiters.limiter("k", budget(), dsn.removesuffix("/0") + "/1")
         assert zero is not one
@@ -110,7 +112,7 @@ async def test_a_password_is_used_and_a_wrong_one_is_told_as_away() -> None:
     with redis_server("--requirepass", "s3cret") as server:
         right = server.dsn.replace("redis://", "redis://:s3cret@")
         wrong = server.dsn.replace("redis://", "redis://:wr0ng@")
-        async with ClusterLimiters() as limiters:
+        async with cluster_limiters() as limiters:
             await acquire(limiters.limiter("k", budget(), right))
             with pytest.raises(QuotaUnavailable) as refused:
                 await acquire(limiters.limiter("k", budget(), wrong))
@@ -120,7 +122,7 @@ async def test_a_password_is_used_and_a_wrong_one_is_told_as_away() -> None:
 
 async def test_without_redis_callers_are_refused_soon_and_served_when_it_is_back() -> None:
     with redis_server() as server:
-        async with ClusterLimiters() as limiters:
+        async with cluster_limiters() as limiters:
             limiter = limiters.limiter("k", budget(), server.dsn)
             await acquire(limiter)
             server.stop()
@@ -136,7 +138,7 @@ async def test_without_redis_callers_are_refused_soon_and_served_when_it_is_back
 async def test_a_redis_that_takes_connections_but_never_answers_hangs_nobody() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         dsn = f"redis://127.0.0.1:{deaf.getsockname()[1]}/0"
-        async with ClusterLimiters() as limiters:
+        async with cluster_limiters() as limiters:
             begin = time.monotonic()
             with pytest.raises(QuotaUnavailable):
                 await acquire(limiters.limiter("k", budget(), dsn))
@@ -146,7 +148,7 @@ async def test_a_redis_that_takes_connections_but_never_answers_hangs_nobody() -
 async def test_a_cancelled_caller_leaves_no_booking(redis: RedisServer, dsn: str) -> None:
     """Whether it slept, stood in line, or its request was under way."""
     slow = budget(tokens_per_interval=1, interval_ms=60_000, local_semaphore=3)
-    async with ClusterLimiters(answer_s=10) as limiters:
+    async with cluster_limiters(answer_s=10) as limiters:
         limiter = limiters.limiter("k", slow, dsn)
         tasks = [asyncio.create_task(acquire(limiter)) for _ in range(6)]
         await asyncio.sleep(0.3)
@@ -160,7 +162,7 @@ async def test_a_cancelled_caller_leaves_no_booking(redis: RedisServer, dsn: str
 
 async def test_servers_that_disagree_on_the_quota_are_told(redis: RedisServer, dsn: str) -> None:
     """The second setting is refused while the first is in use, and taken over once nobody used it for a window."""
-    async with ClusterLimiters(answer_s=10) as one, ClusterLimiters(answer_s=10) as other:
+    async with cluster_limiters(answer_s=10) as one, cluster_limiters(answer_s=10) as other:
         await acquire(one.limiter("k", budget(), dsn))
         different = other.limiter("k", budget(tokens_per_interval=50, interval_ms=200), dsn)
         with pytest.raises(QuotaUnavailable, match="another rate_limiter setting"):
@@ -170,9 +172,9 @@ async def test_servers_that_disagree_on_the_quota_are_told(redis: RedisServer, d
 
 
 async def test_a_ban_is_heard_of_by_servers_that_start_later(redis: RedisServer, dsn: str) -> None:
-    async with ClusterLimiters(answer_s=10) as one:
+    async with cluster_limiters(answer_s=10) as one:
         one.limiter("k", budget(), dsn).penalise(600)
-    async with ClusterLimiters(answer_s=10) as other:
+    async with cluster_limiters(answer_s=10) as other:
         with pytest.raises(RateLimited) as refused:
             await acquire(other.limiter("k", budget(), dsn))
         assert refused.value.retry_after_s == pytest.approx(600, abs=20)
@@ -181,7 +183,7 @@ async def test_a_ban_is_heard_of_by_servers_that_start_later(redis: RedisServer,
 async def test_closing_at_any_moment_ends(dsn: str) -> None:
     """Just as answers come in too: no task of the driver holds up the end."""
     for turns in range(40):
-        async with asyncio.timeout(20), ClusterLimiters(answer_s=10) as limiters:
+        async with asyncio.timeout(20), cluster_limiters(answer_s=10) as limiters:
             limiters.limiter("k", budget(), dsn).penalise(0.001)
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -193,7 +195,7 @@ async def test_closing_leaves_no_connection(redis: RedisServer, dsn: str) -> Non
             return len(client.client_list())
 
     before = connected()
-    async with ClusterLimiters(answer_s=10) as limiters:
+    async with cluster_limiters(answer_s=10) as limiters:
         await acquire(limiters.limiter("k", budget(), dsn))
         assert connected() > before
     deadline = time.monotonic() + 10
@@ -240,9 +242,7 @@ def test_a_senseless_dsn_is_refused_without_being_repeated(dsn: str) -> None:
 
 def test_options_of_tls_are_passed_through() -> None:
     """What redis-py reads of a `rediss://` address reaches its connections."""
-    limiters: Any = ClusterLimiters()
-    limiters.limiter("k", budget(), "rediss://user:word@host:6380/3?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem")
-    (link,) = limiters._links.values()
+    link = Link("rediss://user:word@host:6380/3?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem")
     made = link.client.connection_pool.connection_kwargs
     assert (made["host"], made["port"], made["db"], made["username"]) == ("host", 6380, 3, "user")
     assert (made["ssl_cert_reqs"], made["ssl_ca_certs"]) == ("none", "/ca.pem")

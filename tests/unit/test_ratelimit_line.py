@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Caller:
     name: str
     urgent: bool
+    deadline: int | None = None
 
     def waiting(self, wait: Wait) -> None:
         pass

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class Waits:
     urgent = True
+    deadline = None
 
     def __init__(self) -> None:
         self.told: list[Wait] = []

@@ -187,7 +187,8 @@ const file_markethistory_v1_coverage_proto_rawDesc = "" +
 	"\x16COVERAGE_STATE_COVERED\x10\x01\x12\x1a\n" +
 	"\x16COVERAGE_STATE_PENDING\x10\x02\x12\x1e\n" +
 	"\x1aCOVERAGE_STATE_UNREACHABLE\x10\x03\x12\x1a\n" +
-	"\x16COVERAGE_STATE_MISSING\x10\x04b\x06proto3"
+	"\x16COVERAGE_STATE_MISSING\x10\x04B\x17\n" +
+	"\x13io.markethistory.v1P\x01b\x06proto3"
 
 var (
 	file_markethistory_v1_coverage_proto_rawDescOnce sync.Once

@@ -183,7 +183,8 @@ const file_markethistory_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_ORIGIN_MISMATCH\x10\x0e\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x0f\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x10\x12\"\n" +
-	"\x1eERROR_REASON_QUOTA_UNAVAILABLE\x10\x11b\x06proto3"
+	"\x1eERROR_REASON_QUOTA_UNAVAILABLE\x10\x11B\x17\n" +
+	"\x13io.markethistory.v1P\x01b\x06proto3"
 
 var (
 	file_markethistory_v1_error_reason_proto_rawDescOnce sync.Once

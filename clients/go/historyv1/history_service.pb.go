@@ -1651,7 +1651,8 @@ const file_markethistory_v1_history_service_proto_rawDesc = "" +
 	"\n" +
 	"ListSeries\x12#.markethistory.v1.ListSeriesRequest\x1a$.markethistory.v1.ListSeriesResponse\x12Z\n" +
 	"\vListMarkets\x12$.markethistory.v1.ListMarketsRequest\x1a%.markethistory.v1.ListMarketsResponse\x12N\n" +
-	"\aQuality\x12 .markethistory.v1.QualityRequest\x1a!.markethistory.v1.QualityResponseb\x06proto3"
+	"\aQuality\x12 .markethistory.v1.QualityRequest\x1a!.markethistory.v1.QualityResponseB\x17\n" +
+	"\x13io.markethistory.v1P\x01b\x06proto3"
 
 var (
 	file_markethistory_v1_history_service_proto_rawDescOnce sync.Once

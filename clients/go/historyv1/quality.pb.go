@@ -520,7 +520,8 @@ const file_markethistory_v1_quality_proto_rawDesc = "" +
 	"\x0eQuarantinedRow\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x10\n" +
-	"\x03row\x18\x03 \x01(\tR\x03rowb\x06proto3"
+	"\x03row\x18\x03 \x01(\tR\x03rowB\x17\n" +
+	"\x13io.markethistory.v1P\x01b\x06proto3"
 
 var (
 	file_markethistory_v1_quality_proto_rawDescOnce sync.Once

@@ -271,7 +271,8 @@ const file_markethistory_v1_series_proto_rawDesc = "" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
 	"\x06active\x18\x03 \x01(\bR\x06active\x12;\n" +
 	"\vlisted_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"listedTimeb\x06proto3"
+	"listedTimeB\x17\n" +
+	"\x13io.markethistory.v1P\x01b\x06proto3"
 
 var (
 	file_markethistory_v1_series_proto_rawDescOnce sync.Once

@@ -84,12 +84,12 @@ class RandomWalk:
 
     def _candles(self, symbol: str, edges: NDArray[np.int64]) -> list[Candle]:
         seed = zlib.crc32(symbol.encode())
-        prices = _price(edges, symbol, seed)
+        prices = walk_price(edges, symbol, seed)
         opens, closes, starts = prices[:-1], prices[1:], edges[:-1]
         wicks = np.abs(closes - opens) * 0.5 + opens * 0.0002
-        highs = np.maximum(opens, closes) + wicks * _noise(starts, seed + 1)
-        lows = np.minimum(opens, closes) - wicks * _noise(starts, seed + 2)
-        volumes = 0.5 + 40.0 * _noise(starts, seed + 3) ** 3 * ((edges[1:] - starts) / 60_000.0)
+        highs = np.maximum(opens, closes) + wicks * noise(starts, seed + 1)
+        lows = np.minimum(opens, closes) - wicks * noise(starts, seed + 2)
+        volumes = 0.5 + 40.0 * noise(starts, seed + 3) ** 3 * ((edges[1:] - starts) / 60_000.0)
         digits = 2 if opens[0] >= 1.0 else 6
         columns = zip(starts.tolist(), opens, highs, lows, closes, volumes, strict=True)
         return [
@@ -119,7 +119,7 @@ class GivenRows:
         return rows[max(0, end - limit) : end]
 
 
-def _price(times_ms: NDArray[np.int64], symbol: str, seed: int) -> NDArray[np.float64]:
+def walk_price(times_ms: NDArray[np.int64], symbol: str, seed: int) -> NDArray[np.float64]:
     """The price at each instant: a level of the symbol's own, moved by noises of doubling period."""
     level = np.log(_LEVELS.get(symbol) or 10.0 ** (1.0 + 3.0 * (seed % 1000) / 1000.0))
     log_price = np.full(len(times_ms), level)
@@ -129,13 +129,13 @@ def _price(times_ms: NDArray[np.int64], symbol: str, seed: int) -> NDArray[np.fl
         share = position - before
         share = share * share * (3.0 - 2.0 * share)
         here = before.astype(np.int64)
-        left, right = _noise(here, seed + 97 * octave), _noise(here + 1, seed + 97 * octave)
+        left, right = noise(here, seed + 97 * octave), noise(here + 1, seed + 97 * octave)
         log_price += _ROUGHNESS * 2.0 ** (octave / 2) * (left + (right - left) * share - 0.5)
     prices: NDArray[np.float64] = np.exp(log_price)
     return prices
 
 
-def _noise(keys: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+def noise(keys: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """A number in [0, 1) for each key, always the same one (the mixing function of splitmix64)."""
     mixed = keys.astype(np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,9 +1,10 @@
 """A small exchange on loopback that speaks Binance's REST dialect: for the demo, tests and benchmarks.
 
-Routes: `/api/v3/{ping,time,exchangeInfo,klines}`, the same under `/fapi/v1` (linear perpetuals), an empty
+Routes: `/api/v3/{ping,time,exchangeInfo,klines,aggTrades}`, the same under `/fapi/v1` (linear perpetuals), an empty
 `/dapi/v1/exchangeInfo`, and `/demo/calls`, which is no part of the dialect: how often each path was asked for.
 Klines as the real one: ascending, `startTime` and `endTime` inclusive, 500 by default, at most 1000, from the first
-bar on if `startTime` is before it, the last ones if there is none; the bar that is open now is among them.
+bar on if `startTime` is before it, the last ones if there is none; the bar that is open now is among them. Trades
+ascending, from `fromId` on, or those of `[startTime, endTime]`, which is an hour at most, or the last ones.
 
 `async with serve_exchange(...) as exchange` in a process that has a loop; `python -m historyd.demo.exchange` as a
 process of its own, which prints its URL.
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from historyd.demo.candles import RandomWalk
+from historyd.demo.trades import RandomTrades
 from historyd.model.time_range import MICROS_PER_MS
 from historyd.model.timeframe import Timeframe
 
@@ -33,13 +35,15 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from historyd.demo.candles import Candle, Candles
+    from historyd.demo.trades import Trade, Trades
 
 INTERVALS: Final = frozenset(
     {"1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"}
 )
-WEIGHTS: Final[Mapping[str, int]] = {"exchangeInfo": 20, "klines": 2}
+WEIGHTS: Final[Mapping[str, int]] = {"exchangeInfo": 20, "klines": 2, "aggTrades": 2}
 """Request weight by the path's last part; 1 for any other."""
 _MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ class LoopbackExchange:
     """A running exchange.
 
     Attributes:
-        candles: what it serves; must not change while it runs.
+        candles: the bars that it serves; must not change while it runs.
+        trades: the trades that it serves.
         listings: its markets.
         clock: its clock, milliseconds.
         weight_limit: request weight per minute; None: no limit.
@@ -88,6 +93,7 @@ class LoopbackExchange:
     """
 
     candles: Candles
+    trades: Trades
     listings: Sequence[Listing] = DEFAULT_LISTINGS
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     weight_limit: int | None = None
@@ -134,6 +140,7 @@ class LoopbackExchange:
 async def serve_exchange(
     candles: Candles | None = None,
     *,
+    trades: Trades | None = None,
     listings: Sequence[Listing] = DEFAULT_LISTINGS,
     clock: Callable[[], int] | None = None,
     weight_limit: int | None = None,
@@ -141,7 +148,7 @@ async def serve_exchange(
     middlewares: Iterable[Middleware] = (),
 ) -> AsyncIterator[LoopbackExchange]:
     """Serves an exchange on 127.0.0.1 while the context is open; `middlewares` may answer in its place (faults)."""
-    exchange = LoopbackExchange(candles or RandomWalk(), listings, weight_limit=weight_limit)
+    exchange = LoopbackExchange(candles or RandomWalk(), trades or RandomTrades(), listings, weight_limit=weight_limit)
     if clock is not None:
         exchange.clock = clock
     runner = web.AppRunner(_application(exchange, middlewares), access_log=None, shutdown_timeout=0.1)
@@ -166,6 +173,7 @@ def _application(exchange: LoopbackExchange, middlewares: Iterable[Middleware]) 
         app.router.add_get(f"{prefix}/time", _time)
         app.router.add_get(f"{prefix}/exchangeInfo", _exchange_info)
         app.router.add_get(f"{prefix}/klines", _klines)
+        app.router.add_get(f"{prefix}/aggTrades", _agg_trades)
     app.router.add_get("/dapi/v1/exchangeInfo", _exchange_info)
     app.router.add_get("/demo/calls", _calls)
     return app
@@ -244,6 +252,32 @@ async def _klines(request: web.Request) -> web.Response:
     except ValueError:
         return _error(400, -1100, "Illegal characters found in a parameter.")
     return web.Response(text=exchange.klines(listing.id, interval, start, end, limit), content_type="application/json")
+
+
+async def _agg_trades(request: web.Request) -> web.Response:
+    exchange, query = request.app[_EXCHANGE], request.query
+    listing = exchange.find(query.get("symbol", ""), perpetual=request.path.startswith("/fapi"))
+    if listing is None:
+        return _error(400, -1121, "Invalid symbol.")
+    try:
+        limit, now = min(1000, int(query.get("limit", "500"))), exchange.clock()
+        if "fromId" in query:
+            rows = exchange.trades.from_id(listing.id, int(query["fromId"]), now, limit)
+        elif "startTime" in query:
+            start, end = int(query["startTime"]), int(query.get("endTime", now))
+            if end - start > _HOUR_MS:
+                return _error(400, -1127, "More than 1 hours between startTime and endTime.")
+            rows = exchange.trades.between(listing.id, start, min(end, now), limit)
+        else:
+            rows = exchange.trades.last(listing.id, now, limit)
+    except ValueError:
+        return _error(400, -1100, "Illegal characters found in a parameter.")
+    return web.json_response([_agg_trade(trade) for trade in rows])
+
+
+def _agg_trade(trade: Trade) -> dict[str, object]:
+    number, at, price, amount, buyer_is_maker = trade
+    return {"a": number, "p": price, "q": amount, "f": number, "l": number, "T": at, "m": buyer_is_maker, "M": True}
 
 
 def render(rows: Iterable[Candle], interval: str) -> str:

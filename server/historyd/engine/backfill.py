@@ -1,9 +1,9 @@
 """Fetches pages: asks the source, judges the answer, commits it, in ascending order and a few at a time.
 
-`PageFetcher` does one page; all of its state is in the store, so it can die at any moment: what was committed is
-covered, what was not is asked for again. `Backfill` is one caller's walk over the pages of a plan; callers whose
-plans share pages share the fetches. A page whose answer says nothing about the window is remembered as unreachable
-for an hour (`Probes`), so that nobody asks in a loop.
+`PageFetcher` does one page of bars (trade_pages.py one of trades); all of its state is in the store, so it can die at
+any moment: what was committed is covered, what was not is asked for again. `Backfill` is one caller's walk over the
+pages of a plan; callers whose plans share pages share the fetches. A page whose answer says nothing about the window
+is remembered as unreachable for an hour (`Probes`), so that nobody asks in a loop.
 
 Never does: decide what is missing (planner.py does), or send rows to anybody (they are read from the store).
 """
@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from historyd.coverage import Fact, Unreachable
 from historyd.errors import BadAnswer
+from historyd.leases.base import LeaseLost
 from historyd.model.time_range import MICROS_PER_S, TimeRange, between
 from historyd.planner import missing
 from historyd.quality import judge_bars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
     from typing import Self
 
     from historyd.engine.retrying import Retrying
-    from historyd.engine.singleflight import Flight, SingleFlight
+    from historyd.engine.singleflight import Caller, Flight, SingleFlight
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.timeframe import Grid
@@ -47,22 +48,35 @@ PROBE_TTL: Final = 3600 * MICROS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class PageJob:
-    """One window to ask for. `believed_since`: answers older than this do not count (a refresh)."""
+    """A window to ask for, within the page that begins at `page`, its start for bars.
+
+    `believed_since`: answers older than this do not count (a refresh).
+    """
 
     series: SeriesId
     window: TimeRange
     grid: Grid
+    page: int
     believed_since: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Names the page among all servers that share the store."""
+        return f"{self.series}@{self.page}"
 
 
 @dataclass(frozen=True, slots=True)
 class PageOutcome:
-    """What came of a window: rows stored and set aside, calls made. 0 calls: somebody else had covered it."""
+    """What came of a window: rows stored and set aside, calls made. 0 calls: somebody else had covered it.
+
+    `is_partial`: it ended between two calls, as nobody wanted the page any more.
+    """
 
     window: TimeRange
     row_count: int = 0
     call_count: int = 0
     quarantined_count: int = 0
+    is_partial: bool = False
 
 
 class Probes:
@@ -93,8 +107,24 @@ class Fetcher(Protocol):
         """Covers it unless somebody has done so since it was planned."""
 
 
+async def under_lease(
+    leases: Leases,
+    job: PageJob,
+    flight: Flight[PageOutcome],
+    is_done: Callable[[], Awaitable[bool]],
+    fetch: Callable[[PageJob, Flight[PageOutcome]], Awaitable[PageOutcome]],
+) -> PageOutcome:
+    """What came of a page: fetched here if it is ours to fetch among the servers that share the store."""
+    while True:
+        try:
+            async with leases.page(job.name, flight, is_done) as is_ours:
+                return await fetch(job, flight) if is_ours else PageOutcome(job.window)
+        except LeaseLost:
+            continue
+
+
 class PageFetcher:
-    """Asks for one page, judges the answer and commits it."""
+    """Asks for one page of bars, judges the answer and commits it."""
 
     def __init__(
         self,
@@ -117,9 +147,7 @@ class PageFetcher:
 
         Raises what the source raises once the retries are spent, or what the store raises.
         """
-        name = f"{job.series}@{job.window.start}"
-        async with self._leases.page(name, lambda: self._is_covered(job)) as is_ours:
-            return await self._fetch(job, flight) if is_ours else PageOutcome(job.window)
+        return await under_lease(self._leases, job, flight, lambda: self._is_covered(job), self._fetch)
 
     async def _fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
         policy = self._source.retry_policy(job.series.exchange)
@@ -168,10 +196,10 @@ class Backfill:
     """
 
     def __init__(
-        self, flights: SingleFlight[PageOutcome], fetcher: Fetcher, jobs: Iterator[PageJob], *, urgent: bool
+        self, flights: SingleFlight[PageOutcome], fetcher: Fetcher, jobs: Iterator[PageJob], caller: Caller
     ) -> None:
         self._flights = flights
-        self._urgent = urgent
+        self._caller = caller
         self._fetcher = fetcher
         self._jobs = jobs
         self._under_way: deque[tuple[PageJob, Flight[PageOutcome]]] = deque()
@@ -183,7 +211,7 @@ class Backfill:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         while self._under_way:
-            self._flights.leave(self._under_way.popleft()[1], urgent=self._urgent)
+            self._flights.leave(self._under_way.popleft()[1], self._caller)
 
     @property
     def first(self) -> TimeRange | None:
@@ -201,22 +229,30 @@ class Backfill:
         return self._calls_landed + sum(flight.call_count for _, flight in self._under_way)
 
     async def next(self, timeout_s: float | None = None) -> PageOutcome | None:
-        """The outcome of the first window, None if it is not there after `timeout_s`. Raises its error."""
-        _, flight = self._under_way[0]
+        """The outcome of the first window, None if it is not there after `timeout_s`, or asked for anew.
+
+        Raises its error.
+        """
+        job, flight = self._under_way[0]
         try:
             async with asyncio.timeout(timeout_s):
                 await flight.landed.wait()
         except TimeoutError:
             return None
         self._under_way.popleft()
-        self._flights.leave(flight, urgent=self._urgent)
+        self._flights.leave(flight, self._caller)
         self._calls_landed += flight.call_count
         outcome = flight.outcome()
+        if outcome.is_partial or (job.series.timeframe is None and not outcome.window.contains(job.window)):
+            # Of a page of trades another caller wanted another part, or had gone before it was done.
+            self._under_way.appendleft((job, self._join(job)))
+            return None
         self._board()
         return outcome
 
     def _board(self) -> None:
         while len(self._under_way) < LOOKAHEAD and (job := next(self._jobs, None)) is not None:
-            key = (job.series, job.window.start)
-            flight = self._flights.join(key, partial(self._fetcher.fetch, job), urgent=self._urgent)
-            self._under_way.append((job, flight))
+            self._under_way.append((job, self._join(job)))
+
+    def _join(self, job: PageJob) -> Flight[PageOutcome]:
+        return self._flights.join((job.series, job.page), partial(self._fetcher.fetch, job), self._caller)

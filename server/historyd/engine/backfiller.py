@@ -15,10 +15,11 @@ from historyd.coverage import disjoin
 from historyd.engine.backfill import URGENT_PAGES, Backfill, PageFetcher, PageJob, PageOutcome, Probes
 from historyd.engine.opening import Opener
 from historyd.engine.retrying import Retrying
-from historyd.engine.singleflight import SingleFlight
+from historyd.engine.singleflight import Caller, SingleFlight
+from historyd.engine.trade_pages import TradeFetcher
 from historyd.engine.watching import WatchedFetcher, watched_opening
 from historyd.errors import NoSource
-from historyd.model.page import Layout, Pages
+from historyd.model.page import TRADE_PAGE_MS, Layout, Pages
 from historyd.model.time_range import EARLIEST, TimeRange
 from historyd.model.venue import Venue
 from historyd.planner import Horizon, Plan, plan
@@ -142,11 +143,11 @@ class Backfiller:
         return replace(view, unreachable=now.unreachable, horizon=replace(view.horizon, closed_through=closed_through))
 
     async def prepare(
-        self, series: SeriesId, window: TimeRange, believed_since: int | None = None
+        self, series: SeriesId, window: TimeRange, believed_since: int | None = None, deadline: int | None = None
     ) -> tuple[View, Plan]:
         """Plans a window and, if anything is missing, makes the series ready to be written.
 
-        Raises NoSource, or what the source or the store raises.
+        `deadline` is the caller's (microseconds, host clock). Raises NoSource, or what the source or the store raises.
         """
         view = await self.view(series, believed_since)
         missing = await self.plan(view, window, believed_since)
@@ -154,35 +155,40 @@ class Backfiller:
             return view, missing
         opener = self._opener(series)
         if series not in self._opened:
-            await self._open(series, opener.open)
+            await self._open(series, opener.open, Caller(deadline=deadline))
             self._opened.add(series)
             view = await self.view(series, believed_since)
             missing = await self.plan(view, window, believed_since)
         if await self._begins_in_the_dark(series, missing):
-            await self._open(series, opener.learn_listing)
+            await self._open(series, opener.learn_listing, Caller(deadline=deadline))
+            view = await self.look_again(view, believed_since)
             missing = await self.plan(view, window, believed_since)
         return view, missing
 
-    def walk(self, view: View, missing: Plan, believed_since: int | None = None) -> Backfill:
-        """Fetches the windows of a plan; see Backfill."""
+    def walk(
+        self, view: View, missing: Plan, believed_since: int | None = None, deadline: int | None = None
+    ) -> Backfill:
+        """Fetches the windows of a plan, for a caller who waits until `deadline`; see Backfill."""
         source = self._need_source(view.series.exchange)
-        fetcher = PageFetcher(self._store, source, self._leases, self._probes, self._retrying, self._clock)
-        watched = WatchedFetcher(fetcher, self._hooks)
-        grid = view.pages.grid
-        jobs = (PageJob(view.series, window, grid, believed_since) for window in missing.windows())
-        return Backfill(self._page_flights, watched, jobs, urgent=missing.page_count <= URGENT_PAGES)
+        fetches = TradeFetcher if view.series.timeframe is None else PageFetcher
+        fetcher = fetches(self._store, source, self._leases, self._probes, self._retrying, self._clock)
+        jobs = (_job(view, window, believed_since) for window in missing.windows())
+        caller = Caller(urgent=missing.page_count <= URGENT_PAGES, deadline=deadline)
+        return Backfill(self._page_flights, WatchedFetcher(fetcher, self._hooks), jobs, caller)
 
     def least_duration_s(self, exchange: str, calls: int) -> float:
         """Least seconds that the quota allows for so many calls; 0 without a source."""
         return self._source.least_duration(exchange, calls) if self._source else 0.0
 
-    async def _open(self, series: SeriesId, job: Callable[..., Awaitable[Layout]]) -> None:
+    async def _open(self, series: SeriesId, job: Callable[..., Awaitable[Layout]], caller: Caller) -> None:
         key = (series, job.__name__)
-        flight = self._open_flights.join(key, lambda flight: watched_opening(series, job(series, flight), self._hooks))
+        flight = self._open_flights.join(
+            key, lambda flight: watched_opening(series, job(series, flight), self._hooks), caller
+        )
         try:
             await flight.landed.wait()
         finally:
-            self._open_flights.leave(flight)
+            self._open_flights.leave(flight, caller)
         flight.outcome()
 
     async def _begins_in_the_dark(self, series: SeriesId, missing: Plan) -> bool:
@@ -197,9 +203,7 @@ class Backfiller:
 
     def _opener(self, series: SeriesId) -> Opener:
         source = self._need_source(series.exchange)
-        if series.timeframe is None:
-            raise NoSource(series.exchange, "trades")
-        return Opener(self._store, source, self._retrying, self._clock)
+        return Opener(self._store, source, self._retrying, self._probes, self._clock)
 
     def _need_source(self, exchange: str) -> Source:
         if self._source is None:
@@ -207,5 +211,12 @@ class Backfiller:
         return self._source
 
 
+def _job(view: View, window: TimeRange, believed_since: int | None) -> PageJob:
+    page = window.start if view.pages.whole else view.pages.at(view.pages.number_of(window.start)).start
+    return PageJob(view.series, window, view.pages.grid, page, believed_since)
+
+
 def _usual_layout(venue: Venue, series: SeriesId) -> Layout:
+    if series.timeframe is None:
+        return Layout(TRADE_PAGE_MS)
     return Layout(venue.page_bars, venue.anchors.get(str(series.timeframe)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from historyd.coverage import Span, State, tile
 from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult
 from historyd.model.rows import BYTES_PER_ROW
+from historyd.model.series import Kind
 from historyd.model.time_range import MICROS_PER_S
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from historyd.engine.backfill import Backfill, PageOutcome
     from historyd.engine.backfiller import Backfiller, View
+    from historyd.engine.events import EnsureRequest
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.planner import Plan
@@ -21,32 +23,28 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 1.0
 """The longest silence of an ensure stream, in seconds."""
+_TRADES_A_CALL: Final = 1000
+"""How many trades a page has nobody knows beforehand: it takes one call at least, and that brings about as many."""
 _ROUNDS: Final = 3
 """How often a range is walked: a page joined while another caller fetched it may have been planned shorter."""
 
 
 async def ensure(
-    backfiller: Backfiller,
-    store: Store,
-    series: SeriesId,
-    window: TimeRange,
-    clock: Callable[[], int],
-    *,
-    refresh: bool,
-    plan_only: bool,
+    backfiller: Backfiller, store: Store, request: EnsureRequest, clock: Callable[[], int]
 ) -> AsyncGenerator[EnsurePlan | EnsureProgress | EnsureResult, None]:
     """Yields the plan, progress at least every `TICK_S`, and the result; see HistoryEngine.ensure."""
-    believed_since = clock() if refresh else None
-    view, missing = await backfiller.prepare(series, window, believed_since)
+    series, window, deadline = request.series, request.window, request.deadline
+    believed_since = clock() if request.refresh else None
+    view, missing = await backfiller.prepare(series, window, believed_since, deadline)
     described = _describe(backfiller, series, window, missing)
     yield described
-    if plan_only:
+    if request.plan_only:
         return
     tally = _Tally(described.page_count, backfiller, series.exchange, clock)
     for _ in range(_ROUNDS):
         if not missing.gaps:
             break
-        with backfiller.walk(view, missing, believed_since) as walk:
+        with backfiller.walk(view, missing, believed_since, deadline) as walk:
             while walk.first is not None:
                 yield tally.progress(await walk.next(TICK_S), walk)
             tally.end_walk(walk)
@@ -68,9 +66,11 @@ async def uncovered(store: Store, view: View, window: TimeRange) -> tuple[Span, 
 def _describe(backfiller: Backfiller, series: SeriesId, window: TimeRange, missing: Plan) -> EnsurePlan:
     pages = missing.page_count
     grid = missing.pages.grid
-    bars = sum(grid.count(gap.start, gap.end) for gap in missing.gaps)
+    rows = sum(grid.count(gap.start, gap.end) for gap in missing.gaps)
+    if series.kind is Kind.TRADES:
+        rows = pages * _TRADES_A_CALL
     least_s = backfiller.least_duration_s(series.exchange, pages)
-    return EnsurePlan(window, missing.gaps, pages, pages, bars * BYTES_PER_ROW[series.kind], least_s)
+    return EnsurePlan(window, missing.gaps, pages, pages, rows * BYTES_PER_ROW[series.kind], least_s)
 
 
 class _Tally:

@@ -50,8 +50,25 @@ class EnsureResult:
 
 
 @dataclass(frozen=True, slots=True)
+class EnsureRequest:
+    """A range to make covered: asked for again if it is (`refresh`), or only planned.
+
+    `deadline` is until when the caller waits (microseconds, host clock).
+    """
+
+    series: SeriesId
+    window: TimeRange
+    refresh: bool = False
+    plan_only: bool = False
+    deadline: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """Rows of `window`, or the `last` rows before its end; only those after `after`."""
+    """Rows of `window`, or the `last` rows before its end; only those after `after`.
+
+    `deadline` is until when the caller waits for what has to be fetched (microseconds, host clock).
+    """
 
     series: SeriesId
     window: TimeRange
@@ -59,6 +76,7 @@ class ReadRequest:
     ensure: bool = False
     require_complete: bool = False
     after: RowKey | None = None
+    deadline: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

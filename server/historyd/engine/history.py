@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from historyd.coverage import Span, tile
 from historyd.engine.backfiller import Backfiller
 from historyd.engine.ensuring import ensure
+from historyd.engine.events import EnsureRequest
 from historyd.engine.reading import ReadEvent, read
 from historyd.engine.reporting import report_on
 from historyd.leases.base import Alone
@@ -94,15 +95,23 @@ class HistoryEngine:
         return tile(window, covered, view.horizon.closed_through, view.unreachable)
 
     def ensure(
-        self, series: SeriesId, window: TimeRange, *, refresh: bool = False, plan_only: bool = False
+        self,
+        series: SeriesId,
+        window: TimeRange,
+        *,
+        refresh: bool = False,
+        plan_only: bool = False,
+        deadline: int | None = None,
     ) -> AsyncGenerator[EnsurePlan | EnsureProgress | EnsureResult, None]:
         """Makes a range covered: yields the plan, then progress at least once a second, then the result.
 
-        `refresh` asks again for what is covered; `plan_only` ends after the plan. Raises NoSource if rows are missing
-        and there is no source, or what the source or the store raises for the first page that fails; pages fetched
-        until then are kept.
+        `refresh` asks again for what is covered; `plan_only` ends after the plan. `deadline` is until when the caller
+        waits (microseconds, this clock): WaitTooLong if a page's call would be due later. Raises NoSource if rows are
+        missing and there is no source, or what the source or the store raises for the first page that fails; pages
+        fetched until then are kept.
         """
-        return ensure(self._backfiller, self._store, series, window, self._clock, refresh=refresh, plan_only=plan_only)
+        request = EnsureRequest(series, window, refresh, plan_only, deadline)
+        return ensure(self._backfiller, self._store, request, self._clock)
 
     def read(self, request: ReadRequest) -> AsyncGenerator[ReadEvent, None]:
         """Yields the resolved range, batches of rows in ascending order, and last the summary.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from historyd.coverage import RECHECK_DELAY, Fact
-from historyd.model.page import Layout, Pages
+from historyd.coverage import RECHECK_DELAY, Fact, subtract
+from historyd.model.page import TRADE_PAGE_MS, Layout, Pages
 from historyd.model.rows import EMPTY
 from historyd.model.time_range import EARLIEST, between
 from historyd.model.timeframe import Timeframe
@@ -17,6 +17,7 @@ from historyd.model.timeframe import Timeframe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from historyd.engine.backfill import Probes
     from historyd.engine.retrying import Retrying
     from historyd.engine.singleflight import Flight
     from historyd.model.series import SeriesId
@@ -28,12 +29,15 @@ _USUAL_GRID = Timeframe.parse("1h").nominal_width
 
 
 class Opener:
-    """Opens series of bars for writing."""
+    """Opens series for writing."""
 
-    def __init__(self, store: Store, source: Source, retrying: Retrying, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, source: Source, retrying: Retrying, probes: Probes, clock: Callable[[], int]
+    ) -> None:
         self._store = store
         self._source = source
         self._retrying = retrying
+        self._probes = probes
         self._clock = clock
 
     async def open(self, series: SeriesId, flight: Flight[Layout]) -> Layout:
@@ -47,10 +51,12 @@ class Opener:
             return await self._store.open_series(series, origin, layout)
         policy = self._source.retry_policy(series.exchange)
         await self._retrying.call(policy, flight, lambda: self._source.check(series))
+        origin = self._source.origin(series.exchange)
+        if series.timeframe is None:
+            # Where trades begin may take a dozen calls to learn, which only a long range is worth.
+            return await self._store.open_series(series, origin, Layout(TRADE_PAGE_MS))
         first = await self._first_bar(series, flight)
-        layout = await self._store.open_series(
-            series, self._source.origin(series.exchange), self._choose_layout(series, first)
-        )
+        layout = await self._store.open_series(series, origin, self._choose_layout(series, first))
         if first is not None:
             await self._keep_listing(series, layout, first)
         return layout
@@ -58,6 +64,9 @@ class Opener:
     async def learn_listing(self, series: SeriesId, flight: Flight[Layout]) -> Layout:
         """Asks where an open series begins, and keeps it. Raises as `open`."""
         layout = await self.open(series, flight)
+        if series.timeframe is None:
+            await self._learn_before_trades(series, layout, flight)
+            return layout
         first = await self._first_bar(series, flight)
         if first is not None:
             await self._keep_listing(series, layout, first)
@@ -66,6 +75,16 @@ class Opener:
     async def _first_bar(self, series: SeriesId, flight: Flight[Layout]) -> int | None:
         policy = self._source.retry_policy(series.exchange)
         return await self._retrying.call(policy, flight, lambda: self._source.first_bar(series, flight))
+
+    async def _learn_before_trades(self, series: SeriesId, layout: Layout, flight: Flight[Layout]) -> None:
+        policy = self._source.retry_policy(series.exchange)
+        answer = await self._retrying.call(policy, flight, lambda: self._source.before_trades(series, flight))
+        if answer is None:
+            return
+        if answer.unreachable is not None:
+            self._probes.add(series, answer.unreachable.range, answer.unreachable.reason)
+        if answer.covered is not None:
+            await self._keep_listing(series, layout, answer.covered.end)
 
     def _choose_layout(self, series: SeriesId, first: int | None) -> Layout:
         venue = self._source.venue(series.exchange)
@@ -77,7 +96,7 @@ class Opener:
         return Layout(venue.page_bars, anchor)
 
     async def _keep_listing(self, series: SeriesId, layout: Layout, first: int) -> None:
-        """Commits that there is nothing before the page of the first bar.
+        """Commits that there is nothing before the page of the first bar or trade.
 
         Never up to within a day of now: an empty answer that young is asked for again, page by page.
         """
@@ -85,5 +104,9 @@ class Opener:
         pages = Pages.of(series, layout)
         last_page = pages.at(pages.number_of(min(first, asked_at - 2 * RECHECK_DELAY)))
         before = between(EARLIEST, last_page.start)
-        if before is not None:
-            await self._store.commit(series, Fact(before, asked_at, 0), EMPTY[series.kind])
+        if before is None:
+            return
+        # What is stored outlives what the venue serves: of that nothing is taken back.
+        known = [span.range for span in await self._store.coverage(series, before)]
+        for part in subtract(before, known):
+            await self._store.commit(series, Fact(part, asked_at, 0), EMPTY[series.kind])

@@ -7,13 +7,14 @@ are fetched ahead; a `ReadWaiting` says that the next rows are not there yet.
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from historyd.coverage import State
 from historyd.engine.ensuring import uncovered
 from historyd.engine.events import ReadStart, ReadSummary, ReadWaiting
 from historyd.errors import Incomplete
-from historyd.model.time_range import EARLIEST, TimeRange, between
+from historyd.model.series import Kind
+from historyd.model.time_range import EARLIEST, MICROS_PER_DAY, MICROS_PER_S, TimeRange, between
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from historyd.coverage import Span
     from historyd.engine.backfiller import Backfiller, View
     from historyd.engine.events import ReadRequest
-    from historyd.model.series import SeriesId
     from historyd.stores.base import Store
+
+_FIRST_WIDTH: Final = 60 * MICROS_PER_S
+_LONGEST_WIDTH: Final = MICROS_PER_DAY
+"""The last trades are looked for no further back than this."""
 
 ReadEvent: TypeAlias = "ReadStart | ReadWaiting | pa.RecordBatch | ReadSummary"
 
@@ -75,9 +79,9 @@ async def _readable(backfiller: Backfiller, request: ReadRequest) -> AsyncGenera
     if wanted is None:
         return
     if request.ensure:
-        view, missing = await backfiller.prepare(request.series, wanted)
+        view, missing = await backfiller.prepare(request.series, wanted, deadline=request.deadline)
         if missing.gaps:
-            with backfiller.walk(view, missing) as walk:
+            with backfiller.walk(view, missing, deadline=request.deadline) as walk:
                 while walk.first is not None:
                     ready = between(cursor, min(walk.first.start, end))
                     if ready is not None:
@@ -93,12 +97,17 @@ async def _readable(backfiller: Backfiller, request: ReadRequest) -> AsyncGenera
 async def _last_rows(
     backfiller: Backfiller, store: Store, request: ReadRequest, view: View
 ) -> AsyncGenerator[ReadStart | ReadWaiting | pa.RecordBatch, None]:
-    """The last rows before the range's end; with `ensure`, that many bar widths are made covered first."""
+    """The last rows before the range's end; with `ensure`, the time that they take is made covered first."""
     end = request.window.end
     settled = min(end, view.horizon.closed_through)
-    widths = TimeRange(max(EARLIEST, view.pages.grid.back(settled, request.last)), settled)
+    if request.series.kind is Kind.TRADES:
+        widths = await _width_of_trades(backfiller, store, request, settled)
+    else:
+        widths = TimeRange(max(EARLIEST, view.pages.grid.back(settled, request.last)), settled)
+        if request.ensure:
+            await _cover(backfiller, request, widths)
     if request.ensure:
-        await _cover(backfiller, request.series, widths)
+        view = await backfiller.look_again(view)
     if request.require_complete:
         _refuse_holes(request, await uncovered(store, view, widths))
     started = False
@@ -112,10 +121,28 @@ async def _last_rows(
         yield ReadStart(TimeRange(widths.start, end))
 
 
-async def _cover(backfiller: Backfiller, series: SeriesId, window: TimeRange) -> None:
-    view, missing = await backfiller.prepare(series, window)
+async def _width_of_trades(backfiller: Backfiller, store: Store, request: ReadRequest, settled: int) -> TimeRange:
+    """The time before `settled` that holds the last trades, doubled until it does; with `ensure`, covered meanwhile.
+
+    Whoever wants them complete or not at all must know it; others take what there is, and nothing is counted.
+    """
+    width = _FIRST_WIDTH
+    if not (request.ensure or request.require_complete):
+        return TimeRange(max(EARLIEST, settled - width), settled)
+    while True:
+        window = TimeRange(max(EARLIEST, settled - width), settled)
+        if request.ensure:
+            await _cover(backfiller, request, window)
+        rows = sum(span.row_count for span in await store.coverage(request.series, window))
+        if rows >= request.last or width >= _LONGEST_WIDTH:
+            return window
+        width = min(2 * width, _LONGEST_WIDTH)
+
+
+async def _cover(backfiller: Backfiller, request: ReadRequest, window: TimeRange) -> None:
+    view, missing = await backfiller.prepare(request.series, window, deadline=request.deadline)
     if missing.gaps:
-        with backfiller.walk(view, missing) as walk:
+        with backfiller.walk(view, missing, deadline=request.deadline) as walk:
             while walk.first is not None:
                 await walk.next()
 

@@ -1,6 +1,7 @@
 """Repeats what a retry can mend, with pauses, and tells why it pauses.
 
-Mendable: the exchange is away, answers nonsense, or wants a pause that is short enough to wait for. Anything else
+Mendable: the exchange is away, answers nonsense, or wants a pause that is short enough to wait for, and nobody's
+deadline comes before. Anything else
 (an unknown symbol, a refusal) comes out at the first attempt: asking again would only spend quota.
 """
 
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from historyd.errors import ExchangeUnavailable, RateLimited
+from historyd.errors import ExchangeUnavailable, RateLimited, WaitTooLong
 from historyd.model.time_range import MICROS_PER_S
 from historyd.model.wait import Wait, WaitCause
 
@@ -56,7 +57,7 @@ class Retrying:
 
 def _mendable(error: BaseException) -> bool:
     if isinstance(error, RateLimited):
-        return (error.retry_after_s or 0.0) <= LONGEST_PAUSE_S
+        return not isinstance(error, WaitTooLong) and (error.retry_after_s or 0.0) <= LONGEST_PAUSE_S
     return isinstance(error, ExchangeUnavailable)
 
 

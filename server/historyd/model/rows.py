@@ -33,6 +33,9 @@ TRADES: Final = pa.schema(
 )
 """`seq` is the ordinal of the trade within its `ts`, from 0; `side` is the taker's, `buy` or `sell`."""
 
+RAW_TRADES: Final = pa.schema([_TS.with_nullable(True), *list(TRADES)[2:]])
+"""Trades as a venue said them, in its order, oldest first: no `seq` yet; `ts` is null if it could not be read."""
+
 SCHEMAS: Final[Mapping[Kind, pa.Schema]] = {Kind.OHLCV: BARS, Kind.TRADES: TRADES}
 
 EMPTY: Final[Mapping[Kind, pa.RecordBatch]] = {
@@ -41,6 +44,8 @@ EMPTY: Final[Mapping[Kind, pa.RecordBatch]] = {
     for kind, schema in SCHEMAS.items()
 }
 """No rows."""
+NO_TRADES: Final = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in RAW_TRADES], schema=RAW_TRADES)
+"""No trades, as a venue says it."""
 BYTES_PER_ROW: Final[Mapping[Kind, int]] = {Kind.OHLCV: 48, Kind.TRADES: 60}
 """What a row takes in the store, about; for estimates."""
 

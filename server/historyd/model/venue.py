@@ -21,6 +21,7 @@ class Venue:
         depth_bars: it serves only the last so many bars of a timeframe; None: all of history.
         bar_settle: microseconds after its close that a bar may still change.
         trade_settle: microseconds that trades may still be added to the past.
+        trade_depth: it serves trades of the last so many microseconds only; None: no limit is known.
         anchors: open time of one bar, by timeframe, where the venue's grid is not the usual one.
     """
 
@@ -29,6 +30,7 @@ class Venue:
     depth_bars: int | None = None
     bar_settle: int = 2 * MICROS_PER_S
     trade_settle: int = 60 * MICROS_PER_S
+    trade_depth: int | None = None
     anchors: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -25,14 +25,18 @@ class Wait:
 
 
 class Observer(Protocol):
-    """Is told what a fetch is doing. Must not block or raise."""
+    """Is told what a fetch is doing. Must not block, nor raise but where it says so."""
 
     @property
     def urgent(self) -> bool:
         """Whether somebody waits for just this, so that it goes before the pages of long backfills."""
 
+    @property
+    def deadline(self) -> int | None:
+        """Until when somebody waits for it (microseconds, host clock); None: for as long as it takes."""
+
     def waiting(self, wait: Wait) -> None:
         """The next call has to wait."""
 
     def calling(self) -> None:
-        """A call to the exchange is sent now."""
+        """A call to the exchange is sent now. May raise a HistoryError: then it is not to be sent."""

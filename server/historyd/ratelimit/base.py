@@ -41,12 +41,16 @@ class Limiter(Protocol):
         """Names the budget."""
 
     def slot(self, observer: Observer) -> AbstractAsyncContextManager[None]:
-        """One of `max_concurrency` places for a call under way; held from before `acquire` until the reply."""
+        """One of `max_concurrency` places for a call under way; held from before `acquire` until the reply.
+
+        Raises WaitTooLong if all are taken, and callers of before are due after `Observer.deadline`.
+        """
 
     async def acquire(self, cost: Cost, observer: Observer) -> None:
         """Returns when the call may be sent, at once. Tells the observer if it has to wait, and why.
 
         Raises RateLimited, with the seconds left, while the venue has asked for a pause of more than a minute;
+        WaitTooLong, with nothing booked, if the call would be due after `Observer.deadline`;
         QuotaUnavailable if the quota is shared and what it is shared through is away.
         """
 
@@ -54,6 +58,12 @@ class Limiter(Protocol):
         """The venue asked for a pause: nobody who holds the key is served for so long; the longest pause counts.
 
         None: it named no time (a 429 without Retry-After), the configured penalty counts.
+        """
+
+    def observe(self, used: float, interval_ms: int) -> None:
+        """The venue says that so much weight was used in its present interval, by all who have this budget.
+
+        What the limits of that interval do not know of counts under them from now on, for as long.
         """
 
     def least_duration(self, cost: Cost, calls: int) -> float:

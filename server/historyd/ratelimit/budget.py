@@ -6,7 +6,7 @@ Never does: count anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil
 from typing import TYPE_CHECKING, Final
@@ -69,6 +69,14 @@ class Limit:
         """Microseconds after its due time within which a caller must have woken."""
         return self.margin // 2
 
+    def counts_weight_in(self, interval_ms: int) -> bool:
+        """Whether this limits the weight of such intervals."""
+        return self.unit is Unit.WEIGHT and self.window == interval_ms * MICROS_PER_MS
+
+    def share(self, replicas: int) -> Limit:
+        """What each of so many servers may use by itself: whole units, so maybe none."""
+        return replace(self, amount=self.amount // PARTS // replicas * PARTS)
+
     def parts(self, cost: Cost) -> int:
         """What a call costs under this limit, in millionths."""
         amount: float = getattr(cost, self.unit)
@@ -88,8 +96,11 @@ class Budget:
         limits: all of them hold, for every call.
         concurrency: calls of this process under way at once; at least 1.
         penalty_s: seconds of pause after a refusal for which the venue named no time.
+        replicas: among so many servers the quota is divided while what they share it through is away; None: then
+            nobody is served.
     """
 
     limits: tuple[Limit, ...]
     concurrency: int = 1
     penalty_s: float = 1.0
+    replicas: int | None = None

@@ -13,6 +13,7 @@ Rules:
    quota but stops nobody; callers that are in time shorten it again.
 5. News of a new epoch wake all sleepers, who book anew.
 6. A booking that a cancelled caller leaves behind, also one whose reply was still under way, is handed back.
+7. What the venue says of the weight used goes along with the next booking, so it costs no command of its own.
 
 Knows no driver: the ledger (redis.py) does what is shared. Never does: make a call.
 """
@@ -23,11 +24,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from historyd.errors import RateLimited
+from historyd.errors import QuotaUnavailable, RateLimited
 from historyd.model.time_range import MICROS_PER_MS, MICROS_PER_S
 from historyd.model.wait import Wait, WaitCause
+from historyd.ratelimit.budget import PARTS
 from historyd.ratelimit.line import Line
-from historyd.ratelimit.local import LONGEST_PENALTY_S, REAL_TIME, Timing, least_duration
+from historyd.ratelimit.local import LONGEST_PENALTY_S, REAL_TIME, Timing, least_duration, patience, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +66,19 @@ class Booking:
     age: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the venue said of one limit, by its index: `used` millionths, `age` microseconds ago."""
+
+    limit: int
+    used: int
+    age: int
+
+
+class LedgerAway(QuotaUnavailable):
+    """The ledger does not answer."""
+
+
 class LongPenalty(Exception):
     """Nothing was booked, as the venue's pause has `left` microseconds to go."""
 
@@ -72,13 +87,28 @@ class LongPenalty(Exception):
         self.left = left
 
 
+class LongWait(Exception):
+    """Nothing was booked, as it would have been due in `wait` microseconds, which is longer than was asked for."""
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+
 class Ledger(Protocol):
-    """The bookings of one budget, shared by all who hold its key. Raises QuotaUnavailable if it is away."""
+    """The bookings of one budget, shared by all who hold its key. Raises LedgerAway if it does not answer."""
 
-    async def reserve(self, parts: Sequence[int], stretch: int, returned: Sequence[int]) -> Booking:
-        """Hands bookings back and makes one, atomically. Raises LongPenalty for a pause above LONGEST_PENALTY.
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known not to answer."""
 
-        The call may be sent up to margin + `stretch` after it is due.
+    async def reserve(
+        self, parts: Sequence[int], stretch: int, patience: int, returned: Sequence[int], observed: Sequence[Observed]
+    ) -> Booking:
+        """Hands bookings back, takes note of what the venue said, and books, atomically.
+
+        The call may be sent up to margin + `stretch` after it is due. Nothing is booked if it would be due in more than
+        `patience` microseconds: LongWait; or in a pause of more than LONGEST_PENALTY: LongPenalty.
         """
 
     async def hand_back(self, numbers: Sequence[int]) -> None:
@@ -87,11 +117,14 @@ class Ledger(Protocol):
     async def penalise(self, pause: int) -> None:
         """Nothing is due for so many microseconds; the longest pause counts; void what is booked; tell all."""
 
+    async def begin_anew(self) -> None:
+        """Calls were sent that the ledger does not know of: it voids bookings and holds callers for a window."""
+
     def is_current(self, booking: Booking) -> bool:
         """Whether no newer epoch than the booking's was heard of, and news are being heard."""
 
     def on_news(self, heard: Callable[[], None]) -> None:
-        """`heard` is called whenever `is_current` may have changed."""
+        """`heard` is called whenever `is_current` or `is_away` may have changed."""
 
 
 class ClusterLimiter:
@@ -107,8 +140,10 @@ class ClusterLimiter:
         self._line = Line(budget.concurrency)
         self._unused: list[int] = []
         self._sleepers: set[asyncio.Task[None]] = set()
+        self._observed: dict[int, tuple[int, int]] = {}
         self._newest_due = 0
         self._pause_until = 0
+        self._heard_pause_until = 0
         self._stretch = 0
         self._in_time = 0
         ledger.on_news(self._wake_all)
@@ -120,12 +155,15 @@ class ClusterLimiter:
 
     def slot(self, observer: Observer) -> AbstractAsyncContextManager[None]:
         """One of the budget's `concurrency` places; urgent callers first, else in the order they came."""
+        if not self._slots.is_open:
+            self._refuse_to_wait_until(max(self._newest_due, self._pause_until), observer)
         return self._slots.place(observer)
 
     async def acquire(self, cost: Cost, observer: Observer) -> None:
         """Returns when the call may be sent, at once. Raises RateLimited, or QuotaUnavailable without the ledger."""
         parts = tuple([limit.parts(cost) for limit in self.budget.limits])
         if not self._line.is_open:
+            self._refuse_to_wait_until(max(self._newest_due, self._pause_until), observer)
             self._forecast(cost, observer)
         async with self._line.place(observer):
             await self._book_until_it_holds(parts, observer)
@@ -139,6 +177,17 @@ class ClusterLimiter:
             self._errands.run(self._ledger.penalise(pause))
             self._wake_all()
 
+    @property
+    def pause_left(self) -> int:
+        """Microseconds that are left of the longest pause this process knows of."""
+        return max(self._pause_until, self._heard_pause_until) - self._timing.clock()
+
+    def observe(self, used: float, interval_ms: int) -> None:
+        """The venue counts so much weight in its present interval; the next booking takes that along."""
+        for index, limit in enumerate(self.budget.limits):
+            if limit.counts_weight_in(interval_ms):
+                self._observed[index] = (round(used * PARTS), self._timing.clock())
+
     def least_duration(self, cost: Cost, calls: int) -> float:
         """Least seconds in which so many calls of this cost can be sent, from an unused quota."""
         return least_duration(self.budget.limits, cost, calls)
@@ -147,8 +196,14 @@ class ClusterLimiter:
         """Books and sleeps, again for as long as the booking does not hold on waking."""
         while True:
             stretch = self._stretch
-            booking = await self._reserve(parts, stretch)
-            due = self._newest_due = self._timing.clock() + booking.wait
+            try:
+                booking = await self._reserve(parts, stretch, observer)
+            except LongWait as refused:
+                self._refuse_to_wait_until(self._timing.clock() + refused.wait, observer)
+                continue  # somebody more patient has joined meanwhile
+            now = self._timing.clock()
+            due = self._newest_due = now + booking.wait
+            self._heard_pause_until = max(self._heard_pause_until, now + booking.pause)
             if due < self._pause_until:
                 self._unused.append(booking.number)
                 await self._penalise_again()
@@ -160,15 +215,16 @@ class ClusterLimiter:
                 self._give_up(booking)
                 raise
             on_time = self._on_time(due - booking.age + stretch, parts)
-            if on_time and self._is_current(booking, due) and self._timing.clock() >= due:
+            if on_time and self._may_be_used(booking, due):
                 return
             self._unused.append(booking.number)
 
-    async def _reserve(self, parts: Sequence[int], stretch: int) -> Booking:
+    async def _reserve(self, parts: Sequence[int], stretch: int, observer: Observer) -> Booking:
         """Books, in a task of its own: if the caller is cancelled meanwhile, what comes of it is handed back."""
         self._refuse_long_pause(self._pause_until - self._timing.clock())
         returned, self._unused = self._unused, []
-        asking = self._errands.run(self._ledger.reserve(parts, stretch, returned))
+        may_wait = patience(observer, self._timing.wall())
+        asking = self._errands.run(self._ledger.reserve(parts, stretch, may_wait, returned, self._take_observed()))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -193,6 +249,16 @@ class ClusterLimiter:
                 self._sleepers.discard(sleeping)
                 sleeping.cancel()
 
+    def _take_observed(self) -> list[Observed]:
+        """What the venue said since the last booking, of that what is not too old to matter."""
+        observed, self._observed = self._observed, {}
+        now = self._timing.clock()
+        seen = [Observed(index, used, now - at) for index, (used, at) in observed.items()]
+        return [each for each in seen if each.age < self.budget.limits[each.limit].window]
+
+    def _may_be_used(self, booking: Booking, due: int) -> bool:
+        return self._is_current(booking, due) and not self._ledger.is_away and self._timing.clock() >= due
+
     def _is_current(self, booking: Booking, due: int) -> bool:
         return self._ledger.is_current(booking) and due >= self._pause_until
 
@@ -209,6 +275,7 @@ class ClusterLimiter:
         return True
 
     def _give_up(self, booking: Booking) -> None:
+        self._newest_due = 0  # those behind may be due before it
         self._unused.append(booking.number)
         self._errands.run(self._hand_back())
 
@@ -241,6 +308,12 @@ class ClusterLimiter:
         if until > now:
             cause = WaitCause.PENALTY if self._pause_until > now else WaitCause.QUOTA
             observer.waiting(Wait(cause, self._timing.wall() + until - now, self._key))
+
+    def _refuse_to_wait_until(self, due: int, observer: Observer) -> None:
+        """Raises WaitTooLong if nobody who wants the call waits until then."""
+        now = self._timing.clock()
+        if due - now > patience(observer, self._timing.wall()):
+            raise too_long(self._key, due - now)
 
     def _refuse_long_pause(self, left: int) -> None:
         if left > LONGEST_PENALTY:

@@ -6,7 +6,8 @@ Rules:
 2. On waking, the head sends only if its booking is still valid; if it woke too late, or a penalty began meanwhile,
    it hands the booking back and books again, still at the head.
 3. A caller that is cancelled hands its booking back before the next one books.
-4. While the venue has asked for a pause of more than LONGEST_PENALTY_S, callers are refused rather than kept.
+4. While the venue has asked for a pause of more than LONGEST_PENALTY_S, callers are refused rather than kept; so is a
+   caller whose deadline comes before its turn can.
 
 One event loop per limiter. What other processes send is not known here, nor what this one sent before a restart.
 Never does: make a call, or read a clock other than the one it was given.
@@ -19,9 +20,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from historyd.errors import RateLimited
+from historyd.errors import RateLimited, WaitTooLong
 from historyd.model.time_range import MICROS_PER_S
 from historyd.model.wait import Wait, WaitCause
+from historyd.ratelimit.budget import PARTS
 from historyd.ratelimit.line import Line
 from historyd.ratelimit.window_log import WindowLog
 
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 
 LONGEST_PENALTY_S: Final = 60.0
 """A pause of more than this is told to callers as an error; they cannot be kept for a ban of three days."""
+
+
+FOREVER: Final = 1 << 52
+"""Microseconds that nobody waits."""
 
 
 def _monotonic() -> int:
@@ -73,6 +79,7 @@ class LocalLimiter:
         self._log = WindowLog(budget.limits)
         self._slots = Line(budget.concurrency)
         self._head = Line(1)
+        self._nothing = (0,) * len(budget.limits)
         self._line_parts = [0] * len(budget.limits)  # what all in line behind the head will cost together
 
     @property
@@ -82,6 +89,9 @@ class LocalLimiter:
 
     def slot(self, observer: Observer) -> AbstractAsyncContextManager[None]:
         """One of the budget's `concurrency` places; urgent callers first, else in the order they came."""
+        if not self._slots.is_open:
+            now = self._timing.clock()
+            self._refuse_to_wait(self._log.due(self._nothing, now) - now, observer)
         return self._slots.place(observer)
 
     async def acquire(self, cost: Cost, observer: Observer) -> None:
@@ -89,7 +99,9 @@ class LocalLimiter:
         parts = self._log.parts(cost)
         if self._head.is_open and self._may_send_now(parts):
             return
-        self._refuse_long_penalty(self._timing.clock())
+        now = self._timing.clock()
+        self._refuse_long_penalty(now)
+        self._refuse_to_wait(self._log.due(parts, now) - now, observer)
         await self._become_head(parts, observer)
         try:
             await self._wait_at_head(parts, observer)
@@ -101,6 +113,12 @@ class LocalLimiter:
         pause_s = self.budget.penalty_s if seconds is None else seconds
         now = self._timing.clock()
         self._log.penalise(now, now + round(pause_s * MICROS_PER_S))
+
+    def observe(self, used: float, interval_ms: int) -> None:
+        """The venue counts so much weight in its present interval; what it has from others takes their room."""
+        for index, limit in enumerate(self.budget.limits):
+            if limit.counts_weight_in(interval_ms):
+                self._log.observe(index, round(used * PARTS), self._timing.clock())
 
     def least_duration(self, cost: Cost, calls: int) -> float:
         """Least seconds in which so many calls of this cost can be sent, from an unused quota."""
@@ -132,6 +150,7 @@ class LocalLimiter:
             self._refuse_long_penalty(now)
             ticket = self._log.reserve(parts, now)
             try:
+                self._refuse_to_wait(ticket.due - now, observer)
                 await self._sleep_until(ticket.due, observer)
             except BaseException:
                 self._log.hand_back(ticket)
@@ -145,6 +164,11 @@ class LocalLimiter:
             self._tell(observer, due)
         while (left := due - self._timing.clock()) > 0:  # a timer may fire a few microseconds early
             await self._timing.sleep(left / MICROS_PER_S)
+
+    def _refuse_to_wait(self, wait: int, observer: Observer) -> None:
+        """Raises WaitTooLong if nobody who wants the call waits for so many microseconds."""
+        if wait > patience(observer, self._timing.wall()):
+            raise too_long(self._key, wait)
 
     def _refuse_long_penalty(self, now: int) -> None:
         left_s = (self._log.penalty_until - now) / MICROS_PER_S
@@ -165,6 +189,18 @@ class LocalLimiter:
 
     def _leave_line(self, parts: Sequence[int]) -> None:
         self._line_parts = [total - part for total, part in zip(self._line_parts, parts, strict=True)]
+
+
+def patience(observer: Observer, wall: int) -> int:
+    """Microseconds that somebody who wants the call still waits for it; `wall` is the host's clock."""
+    return FOREVER if observer.deadline is None else max(0, observer.deadline - wall)
+
+
+def too_long(key: str, wait: int) -> WaitTooLong:
+    """What a caller is told whose deadline comes first; the call would be due in `wait` microseconds."""
+    wait_s = wait / MICROS_PER_S
+    message = f"the quota {key} is spent for {wait_s:.1f} s more, and the call's deadline comes before"
+    return WaitTooLong(message, retry_after_s=wait_s, key=key)
 
 
 def least_duration(limits: Sequence[Limit], cost: Cost, calls: int) -> float:

@@ -41,6 +41,13 @@ class Scope(StrEnum):
     CLUSTER = "cluster"
 
 
+class OnRedisDown(StrEnum):
+    """What becomes of calls while the Redis of scope `cluster` is away."""
+
+    REFUSE = "refuse"
+    SHARE = "share"
+
+
 class LimitOptions(BaseModel):
     """One window of a venue: exactly one of `weight` and `calls`, per `interval_ms`."""
 
@@ -85,6 +92,10 @@ class RateLimiterOptions(BaseModel):
             Default a second.
         redis_dsn: where scope `cluster` keeps its state; wins over `connectors.ccxt_rate_limiter_redis`, which wins
             over the environment's QMTL_CCXT_RATE_LIMITER_REDIS; else redis://localhost:6379/0. Other scopes ignore it.
+        on_redis_down: what becomes of calls while the Redis of scope `cluster` is away. `refuse`: nothing is sent.
+            `share`: each server goes on with its share of every limit.
+        expected_replicas: among so many servers the quota is divided then, in whole calls; needed for, and only meant
+            with, `share`.
         limits: further windows, of calls or weight.
     """
 
@@ -102,17 +113,19 @@ class RateLimiterOptions(BaseModel):
     key_template: str | None = None
     penalty_backoff_ms: NotNegative | None = None
     redis_dsn: str | None = Field(default=None, repr=False)
+    on_redis_down: OnRedisDown = OnRedisDown.REFUSE
+    expected_replicas: Count | None = None
     limits: tuple[LimitOptions, ...] = ()
 
     @field_validator("scope", mode="before")
     @classmethod
     def _known_scope(cls, value: Any) -> Any:
-        names = [scope.value for scope in Scope]
-        if isinstance(value, str) and value not in names:
-            nearest = get_close_matches(value.strip().lower(), names, n=1, cutoff=0.4)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"no scope {value!r}; it is 'local', 'process' or 'cluster'{hint}")
-        return value
+        return _known("scope", value, Scope)
+
+    @field_validator("on_redis_down", mode="before")
+    @classmethod
+    def _known_answer(cls, value: Any) -> Any:
+        return _known("on_redis_down", value, OnRedisDown)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -127,11 +140,23 @@ class RateLimiterOptions(BaseModel):
         check_template(self.key_template or "", self.key_suffix)
         return self
 
+    @model_validator(mode="after")
+    def _knows_what_to_do_without_redis(self) -> Self:
+        shares = self.on_redis_down is OnRedisDown.SHARE
+        if shares and self.scope is not Scope.CLUSTER:
+            raise ValueError(f"on_redis_down: share means nothing in scope '{self.scope}', which needs no Redis")
+        if shares and self.expected_replicas is None:
+            raise ValueError("on_redis_down: share needs expected_replicas, the number of servers that share the quota")
+        if not shares and self.expected_replicas is not None:
+            raise ValueError("expected_replicas means nothing without on_redis_down: share")
+        return self
+
     def budget(self) -> Budget:
         """The quota that these options mean."""
         limits = (*self._token_limits(), *self._gap(), *(entry.limit() for entry in self.limits))
         penalty_s = DEFAULT_PENALTY_S if self.penalty_backoff_ms is None else self.penalty_backoff_ms / 1_000
-        return Budget(limits or (CCXT_BUDGET,), self.local_semaphore or self.max_concurrency, penalty_s)
+        concurrency = self.local_semaphore or self.max_concurrency
+        return Budget(limits or (CCXT_BUDGET,), concurrency, penalty_s, self.expected_replicas)
 
     def _token_limits(self) -> tuple[Limit, ...]:
         tokens = self.tokens_per_interval
@@ -150,3 +175,14 @@ class RateLimiterOptions(BaseModel):
     def _gap(self) -> tuple[Limit, ...]:
         gap_ms = self.min_interval_ms if self.min_interval_s is None else self.min_interval_s * 1_000
         return (Limit.of(Unit.CALLS, 1, gap_ms),) if gap_ms else ()
+
+
+def _known(option: str, value: Any, kinds: type[StrEnum]) -> Any:
+    """The value, if it is one of the kinds or no text. Raises ValueError, naming the nearest."""
+    names = [kind.value for kind in kinds]
+    if not isinstance(value, str) or value in names:
+        return value
+    nearest = get_close_matches(value.strip().lower(), names, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    known = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+    raise ValueError(f"no {option} {value!r}; it is {known}{hint}")

@@ -1,7 +1,9 @@
 -- The reservation algorithm of window_log.py on the state of one budget in Redis; read its rules there.
 -- The other scripts follow this text and run as one, so each is atomic.
 --
--- KEYS[1] is a hash: epoch; penalty, held, seen (microseconds of Redis' clock); number of the next booking; shape.
+-- KEYS[1] is a hash: epoch; penalty, held, seen (microseconds of Redis' clock); number of the next booking; shape;
+-- used (until when bookings can matter); others (what others were seen to use under each limit, and until when it
+-- counts, as amount/until with semicolons).
 -- KEYS[2..] is one sorted set per limit: score = running total of the amounts, member = number:due:time:amount,
 -- oldest first. `time` is when the entry begins to leave the window; it never falls.
 -- All numbers are whole and below 2^53, so that doubles keep them exactly.
@@ -29,6 +31,7 @@ local function limits_of(shape)
   local limits, longest = {}, 0
   for amount, window, margin in string.gmatch(shape, '[^/;]+/(%d+)/(%d+)/(%d+)') do
     local limit = { amount = tonumber(amount), window = tonumber(window), log = KEYS[#limits + 2] }
+    limit.others, limit.others_until = 0, 0
     limit.spacing = limit.window + tonumber(margin)
     limits[#limits + 1] = limit
     longest = math.max(longest, limit.spacing)
@@ -57,19 +60,31 @@ local function prune(limit, now)
   end
 end
 
--- The first instant at which so much fits, after all entries; 0 if it fits at any time.
-local function earliest(limit, amount)
+-- The first instant at which so much fits into the room given, after all entries; 0 if it fits at any time.
+local function fits(limit, amount, room)
   local newest = entry(limit.log, -1)
-  if amount == 0 or not newest then
+  if not newest then
     return 0
   end
-  local surplus = newest.sum - math.max(limit.amount - amount, 0)
+  local surplus = newest.sum - math.max(room - amount, 0)
   local oldest = entry(limit.log, 0)
   if surplus <= oldest.sum - oldest.amount then
     return 0
   end
   local last = redis.call('ZRANGE', limit.log, text(surplus), '+inf', 'BYSCORE', 'LIMIT', 0, 1)
   return tonumber(string.match(last[1], '^%d+:%d+:(%d+)')) + limit.spacing
+end
+
+local function earliest(limit, amount)
+  if amount == 0 then
+    return 0
+  end
+  local room = limit.amount - limit.others
+  local beside_others = fits(limit, amount, room)
+  if limit.others == 0 or (amount <= room and beside_others < limit.others_until) then
+    return beside_others
+  end
+  return math.max(limit.others_until, fits(limit, amount, limit.amount))
 end
 
 local function shift(log, from, by)
@@ -96,22 +111,41 @@ local function enter(limit, number, due, amount, stretch)
   redis.call('ZADD', limit.log, text(sum), member)
 end
 
--- Takes one entry out, if it is there; entries are in the order of their numbers.
-local function remove(log, number)
-  local low, high = 0, redis.call('ZCARD', log) - 1
-  while low <= high do
+-- The rank of the first entry whose number, due or time, which rise with the rank, is at least so much.
+local function rank_of(log, column, least)
+  local low, high = 0, redis.call('ZCARD', log)
+  while low < high do
     local middle = math.floor((low + high) / 2)
-    local found = entry(log, middle)
-    if found.number == number then
-      redis.call('ZREM', log, found.member)
-      shift(log, middle, -found.amount)
-      return
-    elseif found.number < number then
+    if entry(log, middle)[column] < least then
       low = middle + 1
     else
-      high = middle - 1
+      high = middle
     end
   end
+  return low
+end
+
+-- Takes one entry out, if it is there.
+local function remove(log, number)
+  local rank = rank_of(log, 'number', number)
+  local found = entry(log, rank)
+  if found and found.number == number then
+    redis.call('ZREM', log, found.member)
+    shift(log, rank, -found.amount)
+  end
+end
+
+-- The venue has counted so much at an instant, ours included: what is not ours is others'. What it said last counts.
+local function observe(limit, used, at)
+  if at + limit.spacing < limit.others_until then
+    return
+  end
+  local sent = rank_of(limit.log, 'due', at + 1)
+  local last = sent > 0 and entry(limit.log, sent - 1)
+  local first = entry(limit.log, rank_of(limit.log, 'time', at - limit.spacing + 1))
+  local ours = last and first and math.max(last.sum - first.sum + first.amount, 0) or 0
+  limit.others = math.max(used - ours, 0)
+  limit.others_until = at + limit.spacing
 end
 
 local function remove_after(log, now)
@@ -122,10 +156,19 @@ local function remove_after(log, now)
   end
 end
 
+local function others_of(limits)
+  local told = {}
+  for _, limit in ipairs(limits) do
+    told[#told + 1] = text(limit.others) .. '/' .. text(limit.others_until)
+  end
+  return table.concat(told, ';')
+end
+
 -- Also called where nothing changed but the time, so that the state outlives every window by far.
 local function keep(state, limits)
   redis.call('HSET', STATE, 'epoch', text(state.epoch), 'penalty', text(state.penalty), 'held', text(state.held),
-    'seen', text(state.seen), 'number', text(state.number), 'shape', state.shape, 'used', text(state.used))
+    'seen', text(state.seen), 'number', text(state.number), 'shape', state.shape, 'used', text(state.used),
+    'others', others_of(limits))
   local life = math.max(7 * DAY, state.penalty - state.seen + DAY) / 1000
   redis.call('PEXPIRE', STATE, text(life))
   for _, limit in ipairs(limits) do
@@ -140,6 +183,7 @@ end
 local function begin_anew(state, now, limits, longest, shape)
   for _, limit in ipairs(limits) do
     redis.call('DEL', limit.log)
+    limit.others, limit.others_until = 0, 0
   end
   -- Numbers go on from the clock, so that a ticket of before can never name a booking made since.
   local fresh = { number = now, shape = shape, seen = now, held = now + longest, penalty = 0, used = now }
@@ -156,6 +200,7 @@ end
 local function reshape(state, limits, shape)
   for _, limit in ipairs(limits) do
     redis.call('DEL', limit.log)
+    limit.others, limit.others_until = 0, 0
   end
   state.shape = shape
   state.epoch = state.epoch + 1
@@ -166,7 +211,8 @@ end
 -- The state, and the instant it is now; nil if servers with another budget use the key.
 local function load(limits, longest, shape)
   local now = clock()
-  local raw = redis.call('HMGET', STATE, 'epoch', 'penalty', 'held', 'seen', 'number', 'shape', 'used')
+  local raw = redis.call('HMGET', STATE, 'epoch', 'penalty', 'held', 'seen', 'number', 'shape', 'used',
+    'others')
   if not raw[1] then
     return begin_anew(nil, now, limits, longest, shape), now
   end
@@ -174,6 +220,13 @@ local function load(limits, longest, shape)
     epoch = tonumber(raw[1]), penalty = tonumber(raw[2]), held = tonumber(raw[3]), seen = tonumber(raw[4]),
     number = tonumber(raw[5]), shape = raw[6], used = tonumber(raw[7]),
   }
+  local index = 0
+  for amount, until_then in string.gmatch(raw[8] or '', '(%d+)/(%d+)') do
+    index = index + 1
+    if limits[index] then
+      limits[index].others, limits[index].others_until = tonumber(amount), tonumber(until_then)
+    end
+  end
   if now < state.seen - CLOCK_MAY_GO_BACK then
     return begin_anew(state, now, limits, longest, shape), now
   end

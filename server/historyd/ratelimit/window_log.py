@@ -10,7 +10,9 @@ Rules:
    it costs: its entry stands at its due time plus that overrun.
 4. A booking that was not used is handed back: its entries vanish, as if it had never been. Bookings made since keep
    their times.
-5. A penalty removes the bookings that are not due yet and begins a new epoch: tickets of an older epoch are void.
+5. What the venue has counted beyond the log's entries was used by others: it takes room from the instant at which it
+   was seen, for one window and margin. What the venue said last counts.
+6. A penalty removes the bookings that are not due yet and begins a new epoch: tickets of an older epoch are void.
 
 Pure: no clock (`now` is the caller's monotonic microseconds and must not go back), no I/O, no waiting.
 Cost: O(log n) for a booking, n being the bookings of one window; memory O(n).
@@ -70,16 +72,26 @@ class WindowLog:
 
     def reserve(self, parts: Sequence[int], now: int) -> Ticket:
         """Books a call of this cost, after all that are booked."""
-        due = max(now, self.penalty_until)
-        for ledger, amount in zip(self._ledgers, parts, strict=True):
+        for ledger in self._ledgers:
             ledger.prune(now)
-            due = max(due, ledger.last_due, ledger.earliest(amount))
+        due = self.due(parts, now)
         number = self._next_number
         self._next_number += 1
         latest = due + self._grace(parts)
         for ledger, amount in zip(self._ledgers, parts, strict=True):
             ledger.enter(number, due, amount)
         return Ticket(number, due, latest, self.epoch)
+
+    def due(self, parts: Sequence[int], now: int) -> int:
+        """When a call of this cost would be due, if it were booked now."""
+        due = max(now, self.penalty_until)
+        for ledger, amount in zip(self._ledgers, parts, strict=True):
+            due = max(due, ledger.last_due, ledger.earliest(amount))
+        return due
+
+    def observe(self, index: int, used: int, now: int) -> None:
+        """The venue has counted so much under one limit in its present window, ours included."""
+        self._ledgers[index].observe(used, now)
 
     def is_valid(self, ticket: Ticket, now: int) -> bool:
         """Whether the call may be sent now: it is due, not too late, and no penalty came in between."""
@@ -122,6 +134,8 @@ class _Ledger:
         self._times: list[int] = []  # the due time plus the overrun: never falls
         self._sums: list[int] = []
         self._dropped = 0  # the running total up to the oldest entry kept
+        self._others = 0  # what others were seen to use
+        self._others_until = 0
 
     @property
     def last_due(self) -> int:
@@ -130,13 +144,20 @@ class _Ledger:
 
     def earliest(self, amount: int) -> int:
         """The first instant at which so much fits, after all entries; 0 if it fits at any time."""
-        if not amount or not self._sums:
+        if not amount:
             return 0
-        keepable = max(self.limit.amount - amount, 0)  # of what is booked, so much may share its window
-        surplus = self._sums[-1] - keepable
-        if surplus <= self._dropped:
-            return 0
-        return self._times[bisect_left(self._sums, surplus)] + self.limit.spacing
+        room = self.limit.amount - self._others
+        beside_others = self._fits(amount, room)
+        if not self._others or (amount <= room and beside_others < self._others_until):
+            return beside_others
+        return max(self._others_until, self._fits(amount, self.limit.amount))
+
+    def observe(self, used: int, now: int) -> None:
+        """Takes what is not ours of what the venue has counted to be others'."""
+        sent = self._total(bisect_right(self._dues, now))
+        left = self._total(bisect_right(self._times, now - self.limit.spacing))
+        self._others = max(used - (sent - left), 0)
+        self._others_until = now + self.limit.spacing
 
     def enter(self, number: int, due: int, amount: int) -> None:
         """Adds an entry, not before any other."""
@@ -170,6 +191,18 @@ class _Ledger:
         stale = bisect_right(self._times, horizon)
         self._dropped = self._sums[stale - 1]
         self._delete(slice(0, stale))
+
+    def _fits(self, amount: int, room: int) -> int:
+        """The first instant at which so much fits into `room`; 0 if it fits at any time."""
+        keepable = max(room - amount, 0)  # of what is booked, so much may share its window
+        surplus = self._total(len(self._sums)) - keepable
+        if surplus <= self._dropped:
+            return 0
+        return self._times[bisect_left(self._sums, surplus)] + self.limit.spacing
+
+    def _total(self, count: int) -> int:
+        """The running total of the first so many entries."""
+        return self._sums[count - 1] if count else self._dropped
 
     def _delete(self, where: slice) -> None:
         for column in (self._numbers, self._dues, self._times, self._sums):

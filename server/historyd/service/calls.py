@@ -19,10 +19,11 @@ _DELAY_S: Final = 0.1
 
 @dataclass(slots=True)
 class Call:
-    """One call: what the access log says of it. Handlers set `rows`."""
+    """One call: what the access log says of it, and how long its caller waits. Handlers set `rows`."""
 
     method: str
     subject: str
+    patience_s: float | None = None
     rows: int = 0
     status: str = "OK"
     began: float = field(default_factory=time.perf_counter)
@@ -53,11 +54,11 @@ class Calls:
         self._ended: list[Call] = []
         self._writing: asyncio.TimerHandle | None = None
 
-    def begin(self, method: str, subject: str) -> Call:
-        """A call has come."""
+    def begin(self, method: str, subject: str, patience_s: float | None = None) -> Call:
+        """A call has come, whose caller waits for so many seconds; None: for as long as it takes."""
         self._count += 1
         self._idle.clear()
-        return Call(method, subject)
+        return Call(method, subject, patience_s)
 
     def end(self, call: Call) -> None:
         """A call is over."""

@@ -40,12 +40,16 @@ class HistoryService:
         return convert.coverage(await self._engine.coverage(series, window), window)
 
     async def ensure_range(
-        self, request: pb.EnsureRangeRequest, write: Callable[[pb.EnsureRangeResponse], Awaitable[None]], _: Call
+        self, request: pb.EnsureRangeRequest, write: Callable[[pb.EnsureRangeResponse], Awaitable[None]], call: Call
     ) -> None:
         """Makes a range covered, telling how far it is."""
         series = requests.series_id(request.series)
-        window = requests.ensure_window(request, self._engine.now())
-        events = self._engine.ensure(series, window, refresh=request.refresh, plan_only=request.plan_only)
+        now = self._engine.now()
+        window = requests.ensure_window(request, now)
+        deadline = requests.deadline(call.patience_s, now)
+        events = self._engine.ensure(
+            series, window, refresh=request.refresh, plan_only=request.plan_only, deadline=deadline
+        )
         async with aclosing(events):
             async for event in events:
                 await write(convert.ensure_event(event))
@@ -54,7 +58,7 @@ class HistoryService:
         self, request: pb.ReadRangeRequest, write: Callable[[bytes], Awaitable[None]], call: Call
     ) -> None:
         """Streams rows as Arrow, in messages that are serialised already."""
-        reading = requests.reading(request, self._engine.now())
+        reading = requests.reading(request, self._engine.now(), call.patience_s)
         events = self._engine.read(reading.request)
         async with aclosing(events):
             async for message, row_count in frames(events, reading):
@@ -63,7 +67,7 @@ class HistoryService:
 
     async def read_last(self, request: pb.ReadLastRequest, call: Call) -> bytes:
         """A few last rows as Arrow, in one answer that is serialised already."""
-        reading = requests.last_reading(request, self._engine.now())
+        reading = requests.last_reading(request, self._engine.now(), call.patience_s)
         async with aclosing(self._engine.read(reading.request)) as events:
             message, call.rows = await single_frame(events, reading)
         return message

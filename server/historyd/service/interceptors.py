@@ -41,7 +41,7 @@ def unary(name: str, method: Unary, calls: Calls) -> Callable[[Any, Context], Aw
     """The gRPC handler of an RPC that answers once."""
 
     async def handle(request: Any, context: Context) -> Any:
-        call = calls.begin(name, _subject(request))
+        call = calls.begin(name, _subject(request), context.time_remaining())
         try:
             return await method(request, call)
         except asyncio.CancelledError:
@@ -60,7 +60,7 @@ def stream(name: str, method: Stream, calls: Calls) -> Callable[[Any, Context], 
     """The gRPC handler of an RPC that answers with a stream."""
 
     async def handle(request: Any, context: Context) -> None:
-        call = calls.begin(name, _subject(request))
+        call = calls.begin(name, _subject(request), context.time_remaining())
         try:
             return await method(request, context.write, call)
         except asyncio.CancelledError:

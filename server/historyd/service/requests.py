@@ -88,8 +88,13 @@ def ensure_window(request: pb.EnsureRangeRequest, now: int) -> TimeRange:
     return _time_range(request.range, now)
 
 
-def reading(request: pb.ReadRangeRequest, now: int) -> Reading:
-    """What a ReadRangeRequest asks for."""
+def deadline(patience_s: float | None, now: int) -> int | None:
+    """Until when a caller waits who does so for so many seconds from now on; None if it waits for ever."""
+    return None if patience_s is None else now + round(patience_s * MICROS_PER_S)
+
+
+def reading(request: pb.ReadRangeRequest, now: int, patience_s: float | None = None) -> Reading:
+    """What a ReadRangeRequest asks for, whose caller waits for so many seconds."""
     series = series_id(request.series)
     return Reading(
         ReadRequest(
@@ -99,6 +104,7 @@ def reading(request: pb.ReadRangeRequest, now: int) -> Reading:
             ensure=request.ensure,
             require_complete=request.require_complete,
             after=_row_key(request.resume_after) if request.HasField("resume_after") else None,
+            deadline=deadline(patience_s, now),
         ),
         _columns(SCHEMAS[series.kind], request.columns),
         _chunk_bytes(request.max_chunk_bytes),
@@ -106,8 +112,8 @@ def reading(request: pb.ReadRangeRequest, now: int) -> Reading:
     )
 
 
-def last_reading(request: pb.ReadLastRequest, now: int) -> Reading:
-    """What a ReadLastRequest asks for."""
+def last_reading(request: pb.ReadLastRequest, now: int, patience_s: float | None = None) -> Reading:
+    """What a ReadLastRequest asks for, whose caller waits for so many seconds."""
     series = series_id(request.series)
     if not 1 <= request.count <= MAX_COUNT:
         raise InvalidField("count", request.count, f"must be from 1 to {MAX_COUNT}")
@@ -119,6 +125,7 @@ def last_reading(request: pb.ReadLastRequest, now: int) -> Reading:
             last=request.count,
             ensure=request.ensure,
             require_complete=request.require_complete,
+            deadline=deadline(patience_s, now),
         ),
         _columns(SCHEMAS[series.kind], request.columns),
         MAX_CHUNK_BYTES,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from historyd.coverage import Unreachable
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.model.venue import Market, Origin, Venue
@@ -31,6 +32,25 @@ class Answer:
 
     rows: pa.RecordBatch
     asked_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradesAnswer:
+    """What the venue said of trades, asked at `asked_at` (microseconds, host clock).
+
+    Attributes:
+        rows: trades in the schema `RAW_TRADES`, in the order in which they happened; double and senseless ones and
+            ones outside of `covered` are the caller's to judge.
+        asked_at: when it was first asked.
+        covered: the time of which `rows` has all trades that had happened when it was asked, so that it may reach
+            beyond the present; its ends are whole milliseconds. None: of none.
+        unreachable: the time that the venue does not serve, and why.
+    """
+
+    rows: pa.RecordBatch
+    asked_at: int
+    covered: TimeRange | None = None
+    unreachable: Unreachable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,19 @@ class Source(Protocol):
 
     async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
         """Open time of the first bar that the venue has of a series; None if it has no cheap way to tell."""
+
+    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
+        """Asks for trades of a window in whole milliseconds that has ended, with one call if that is enough.
+
+        What is covered or unreachable contains the window's first millisecond or its last one, and perhaps time
+        outside of the window: ask again for what is left of it. Raises as `fetch_bars`.
+        """
+
+    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
+        """What is known of the time before the first trade: covered without rows, or unreachable.
+
+        None if there is no cheap way to tell. Raises as `fetch_bars`.
+        """
 
     async def markets(self, exchange: str) -> Markets:
         """All markets of an exchange, by symbol. Raises as `fetch_bars`."""

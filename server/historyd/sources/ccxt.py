@@ -1,8 +1,8 @@
-"""The CCXT source: fetches bars from any exchange that ccxt knows, through real `ccxt.async_support`.
+"""The CCXT source: fetches bars and trades from any exchange that ccxt knows, through real `ccxt.async_support`.
 
 One long-lived ccxt instance per exchange, made when first needed (importing ccxt takes seconds, so that is done in
 a thread). How each HTTP call is paid for, believed and judged is in ccxt_exchange.py and ccxt_errors.py; what a
-venue can do is in venues.py.
+venue can do is in venues.py; how trades are asked for is in ccxt_trades.py.
 
 Promises those of sources/base.py. In particular nothing is retried here, and what cannot be read of a row becomes
 a null open time or a NaN (ccxt_rows.py), never a missing row.
@@ -23,14 +23,16 @@ from historyd.model.time_range import MICROS_PER_MS
 from historyd.model.venue import Market, Origin
 from historyd.observability.hooks import NOBODY
 from historyd.ratelimit.base import Cost
-from historyd.sources.base import Answer, Markets, RetryPolicy
-from historyd.sources.ccxt_exchange import Desk, Question, asked, asking
+from historyd.sources.base import Answer, Markets, RetryPolicy, TradesAnswer
+from historyd.sources.ccxt_exchange import Desk, Question, Rows, asked, asking
 from historyd.sources.ccxt_rows import to_bars
 from historyd.sources.ccxt_session import Session
 from historyd.sources.ccxt_setup import is_sandbox, origin_host
+from historyd.sources.ccxt_trades import TradeSource
 from historyd.sources.clock import VenueClock
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
+from historyd.sources.trade_venues import with_trades
 from historyd.sources.venues import MAIN_GROUP, UNKNOWN_VENUE, traits_of, venue_of
 from historyd.sources.windows import bars_to_ask_for, parts
 
@@ -59,6 +61,7 @@ class _Unobserved:
     """For calls that nobody watches."""
 
     urgent = True
+    deadline = None
 
     def waiting(self, wait: Wait) -> None:
         pass
@@ -92,6 +95,7 @@ class CcxtSource:
         self._tasks: asyncio.TaskGroup | None = None
         self._sessions: dict[str, Session] = {}
         self._desks: dict[str, Desk] = {}
+        self._trades = TradeSource()
 
     async def __aenter__(self) -> Self:
         self._tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
@@ -111,7 +115,7 @@ class CcxtSource:
 
     def venue(self, exchange: str) -> Venue:
         """What the exchange can do. No I/O. Raises UnknownExchange."""
-        return venue_of(_known(exchange), self._options(exchange).window_size)
+        return with_trades(venue_of(_known(exchange), self._options(exchange).window_size))
 
     def origin(self, exchange: str) -> Origin:
         """Where its history comes from. No I/O. Raises UnknownExchange."""
@@ -140,8 +144,10 @@ class CcxtSource:
         """Raises UnknownExchange, UnknownSymbol or UnknownTimeframe if the exchange does not serve the series."""
         session = self._session(series.exchange)
         with asking(Question(_Unobserved(), series.symbol)):
-            if series.timeframe is not None:
-                await session.check_timeframe(series)
+            if series.timeframe is None:
+                await session.trade_market(series.symbol)
+                return
+            await session.check_timeframe(series)
             await session.market(series.symbol)
 
     async def fetch_bars(self, series: SeriesId, window: TimeRange, observer: Observer) -> Answer:
@@ -150,7 +156,7 @@ class CcxtSource:
         The rows have the schema `ccxt_rows.RAW_BARS`. Raises as sources/base.py says.
         """
         session = self._session(series.exchange)
-        with asking(Question(observer, series.symbol, about_bars=True)) as question:
+        with asking(_about_bars(session, series, observer)) as question:
             await session.check_timeframe(series)
             market = await session.market(series.symbol)
             longest = session.desk.traits.longest_inverse_window if market.get("inverse") else None
@@ -169,7 +175,7 @@ class CcxtSource:
         session = self._session(series.exchange)
         if not session.desk.traits.lists_first_bar:
             return None
-        with asking(Question(observer, series.symbol, about_bars=True)):
+        with asking(_about_bars(session, series, observer)):
             await session.check_timeframe(series)
             # Coin-margined contracts of Binance answer a start of 0 with nothing.
             if (await session.market(series.symbol)).get("inverse"):
@@ -179,6 +185,16 @@ class CcxtSource:
                 return None
             before = await _ask(session, series, 0, 1, until_ms=first // MICROS_PER_MS - 1)
         return first if before.num_rows == 0 else None
+
+    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
+        """Asks for trades of a part of the window. Raises as sources/base.py says."""
+        session, page_trades = self._session(series.exchange), self._options(series.exchange).window_size
+        return await self._trades.fetch(session, series, window, page_trades, observer)
+
+    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
+        """What is known of the time before a series' first trade; None if there is no cheap way to tell."""
+        session, page_trades = self._session(series.exchange), self._options(series.exchange).window_size
+        return await self._trades.beginning(session, series, page_trades, observer)
 
     async def markets(self, exchange: str) -> Markets:
         """All markets of an exchange, by symbol. Raises as `fetch_bars`."""
@@ -227,6 +243,10 @@ def _known(exchange: str) -> str:
     if exchange not in ccxt_ids():
         raise UnknownExchange(exchange, nearest_names(exchange, ccxt_ids()))
     return exchange
+
+
+def _about_bars(session: Session, series: SeriesId, observer: Observer) -> Question:
+    return Question(observer, series.symbol, Rows(session.desk.traits.bars_path), about_bars=True)
 
 
 async def _ask(

@@ -8,9 +8,10 @@ ccxt makes every HTTP request through `fetch2` and what it calls, so that nothin
 - `fetch`: a time limit of our own around ccxt's (which a stale keep-alive connection has outlived before), and the
   shape of the answer: ccxt turns HTML, an empty body or truncated JSON behind status 200 into "no rows".
 - `open`: aiohttp sends a GET again by itself if a kept connection broke, a second call that nobody has paid for.
-- `on_rest_response`: status and headers of exactly this request. ccxt's attributes `last_*` belong to whichever
-  request was last, so they are never read.
-- `parse_ohlcvs`: all rows that came. ccxt would drop those outside of the window, which we want to see.
+- `on_rest_response`: status and headers of exactly this request; what they say of the weight used goes to the limiter.
+  ccxt's attributes `last_*` belong to whichever request was last, so they are never read.
+- `parse_ohlcvs`, `parse_trades`: all rows that came, in the order in which they came. ccxt would drop those outside
+  of the window, which we want to see, and sort trades of one time by their ids as text.
 
 What a request belongs to is carried by context variables: ccxt's signatures have no room for it.
 Never does: retry, paginate, or keep anything from one request to the next but the exchange's clock.
@@ -30,6 +31,8 @@ from historyd.observability.hooks import NOBODY, AccessRefused, Answered, ClockS
 from historyd.ratelimit.base import Cost
 from historyd.sources.ccxt_errors import REFUSALS, Reply, judge
 from historyd.sources.ccxt_rows import count_rows
+from historyd.sources.trade_rows import PLAIN_TRADES
+from historyd.sources.used_weight import used_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
         ) -> Any: ...
         async def fetch(self, url: str, method: str, headers: Any, body: Any) -> Any: ...
         def on_rest_response(self, code: int, reason: str, *rest: Any) -> str: ...
+        def parse_trade(self, trade: Any, market: Any) -> dict[str, Any]: ...
         def parse_ohlcvs(self, ohlcvs: Any, market: Any, timeframe: str, since: None, limit: None) -> list[Any]: ...
 
 else:
@@ -63,6 +67,13 @@ _TIMEOUT_GRACE_S: Final = 2.0
 """How much longer than ccxt's time limit ours is: it is only there for when ccxt's fails."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What answers must hold: a list of rows at `path` (`VenueTraits.bars_path`); None: anywhere."""
+
+    path: tuple[str, ...] | None
+
+
 @dataclass(slots=True)
 class Question:
     """What a call into ccxt is about, and for whom.
@@ -70,13 +81,15 @@ class Question:
     Attributes:
         observer: told of waits and calls.
         symbol: the symbol asked for, None if it is about none.
-        about_bars: whether the answers must have the shape of bars.
+        rows: where its answers must have rows; None if it is not about rows.
+        about_bars: whether these are bars.
         sent_at: when its first request was sent (microseconds, host clock); None before that.
-        rows_seen: rows in the raw answers for bars so far.
+        rows_seen: rows in the raw answers so far.
     """
 
     observer: Observer
     symbol: str | None = None
+    rows: Rows | None = None
     about_bars: bool = False
     sent_at: int | None = None
     rows_seen: int = 0
@@ -183,12 +196,12 @@ class GovernedCalls(_CcxtExchange):
         units = 1.0 if cost is None else float(cost)
         price = Cost(weight=desk.traits.weight(request.group, units), budget_ms=units * self.rateLimit)
         await request.limiter.acquire(price, request.question.observer)
+        request.question.observer.calling()
         request.sent_at = desk.host_clock()
         if request.question.sent_at is None:
             request.question.sent_at = request.sent_at
         if request.question.about_bars:
             desk.bar_cost = price
-        request.question.observer.calling()
 
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
         """Sends the request and returns the decoded answer, once its shape is right."""
@@ -201,8 +214,8 @@ class GovernedCalls(_CcxtExchange):
         if not isinstance(answer, (list, dict)):
             raise BadAnswer(f"{desk.exchange} answered with something that is not JSON", exchange=desk.exchange)
         question = _REQUEST.get().question
-        if question.about_bars:
-            question.rows_seen += count_rows(answer, desk.traits.bars_path, desk.exchange)
+        if question.rows is not None:
+            question.rows_seen += count_rows(answer, question.rows.path, desk.exchange)
         return answer
 
     def open(self, lazy: bool = False) -> None:  # noqa: FBT001, FBT002 - ccxt's signature
@@ -218,6 +231,8 @@ class GovernedCalls(_CcxtExchange):
         request, desk = _REQUEST.get(), self._desk
         headers = {str(name).lower(): str(value) for name, value in response_headers.items()}
         request.reply = Reply(code, headers, response_body)
+        for interval_ms, used in used_weights(headers, desk.traits.used_weight):
+            request.limiter.observe(used, interval_ms)
         # Error pages may come from anything on the way; their clocks are not the exchange's.
         if code == 200 and (date_s := request.reply.date_s) is not None:
             desk.clock.observe(date_s, request.sent_at, desk.host_clock())
@@ -233,6 +248,21 @@ class GovernedCalls(_CcxtExchange):
             if not all(isinstance(row, (list, dict)) for row in ohlcvs):
                 raise BadAnswer(f"{desk.exchange} answered with rows that are no bars", exchange=desk.exchange)
         return super().parse_ohlcvs(ohlcvs, market, timeframe, None, None)
+
+    def parse_trades(self, trades: Any, market: Any = None, *_since_limit_and_params: Any) -> list[Any]:
+        """All trades of the answer, in its order; one that cannot be read has no time."""
+        exchange = self._desk.exchange
+        rows = list(trades.values()) if isinstance(trades, dict) else trades
+        if not isinstance(rows, list) or not all(isinstance(row, (list, dict)) for row in rows):
+            raise BadAnswer(f"{exchange} answered with rows that are no trades", exchange=exchange)
+        read = PLAIN_TRADES.get(exchange)
+        return [(read and read(row)) or self._read_trade(row, market) for row in rows]
+
+    def _read_trade(self, trade: Any, market: Any) -> dict[str, Any]:
+        try:
+            return self.parse_trade(trade, market)
+        except Exception:  # noqa: BLE001 - ccxt's parser may stumble in any way; the row is set aside
+            return {"info": trade}
 
 
 def _tell(desk: Desk, request: _Request, error: HistoryError) -> None:

@@ -51,7 +51,7 @@ def to_bars(rows: Sequence[Any], exchange: str) -> pa.RecordBatch:
     if rows and not (set(map(type, rows)) == {list} and min(map(len, rows)) >= _CELLS):
         raise BadAnswer(f"{exchange} answered with rows that are no bars", exchange=exchange)
     columns = [[row[cell] for row in rows] for cell in range(_CELLS)]
-    arrays = [_stamps(columns[0]), *(_numbers(column) for column in columns[1:])]
+    arrays = [_stamps(columns[0]), *(numbers(column) for column in columns[1:])]
     return pa.RecordBatch.from_arrays(arrays, schema=RAW_BARS)
 
 
@@ -85,7 +85,8 @@ def _stamp(cell: Any) -> int | None:
     return int(number)
 
 
-def _numbers(cells: Sequence[Any]) -> pa.Array:
+def numbers(cells: Sequence[Any]) -> pa.Array:
+    """The cells as float64: null stays null, what is no number is NaN."""
     try:
         return pa.array(list(map(float, cells)), pa.float64())
     except (TypeError, ValueError, OverflowError):

@@ -11,6 +11,7 @@ symbol is said to be unknown, so that a new listing is seen. Never does: ask for
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from historyd.errors import BadAnswer, HistoryError, UnknownSymbol, UnknownTimeframe, VenueRefused
@@ -20,11 +21,13 @@ from historyd.sources.ccxt_exchange import Question, asked, asking, translate
 from historyd.sources.ccxt_setup import build_exchange
 from historyd.sources.nearest import nearest_symbols
 from historyd.sources.shared import Shared
+from historyd.sources.trade_venues import Paging, trade_traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from historyd.model.series import SeriesId
+    from historyd.model.wait import Observer, Wait
     from historyd.sources.ccxt_exchange import Desk
     from historyd.sources.options import ExchangeOptions
 
@@ -32,6 +35,26 @@ FRESH_FOR: Final = 600 * MICROS_PER_S
 """How old markets may be before a symbol that is not among them is looked for again."""
 
 T = TypeVar("T")
+
+
+class _ForAll:
+    """Tells one caller what a load is doing that many may wait for, and so never ends for that caller's deadline."""
+
+    deadline = None
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    @property
+    def urgent(self) -> bool:
+        return self._observer.urgent
+
+    def waiting(self, wait: Wait) -> None:
+        self._observer.waiting(wait)
+
+    def calling(self) -> None:
+        with suppress(HistoryError):  # what the caller itself asks for may be another's to do, this is for all
+            self._observer.calling()
 
 
 class Session:
@@ -75,6 +98,13 @@ class Session:
             raise VenueRefused(f"{series.exchange} serves no bars", exchange=series.exchange)
         if str(series.timeframe) not in served:
             raise UnknownTimeframe(series.exchange, str(series.timeframe), served)
+
+    async def trade_market(self, symbol: str) -> Any:
+        """The market of a symbol whose trades are wanted. Raises as `market`, or VenueRefused if there are none."""
+        ccxt, exchange = await self.ccxt(), self.desk.exchange
+        if ccxt.has["fetchTrades"] is not True or trade_traits_of(exchange).paging is Paging.NONE:
+            raise VenueRefused(f"{exchange} serves no trades", exchange=exchange)
+        return await self.market(symbol)
 
     async def market(self, symbol: str) -> Any:
         """The market of a symbol in ccxt's form; loads what markets that needs. Raises UnknownSymbol."""
@@ -121,7 +151,7 @@ class Session:
 
     def _loader(self, stage: int) -> Callable[[], Awaitable[int]]:
         async def load() -> int:
-            with asking(Question(asked().observer)):
+            with asking(Question(_ForAll(asked().observer))):
                 async with self._loading:
                     await self.call(lambda: self._load_stage(stage))
             return self.desk.host_clock()

@@ -10,6 +10,8 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+
 from historyd.sources.ccxt_exchange import GovernedCalls
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def build_exchange(desk: Desk, options: ExchangeOptions) -> Any:
 
     Raises ImportError without ccxt, AttributeError for an unknown id.
     """
+    pa.array([0])  # pyarrow imports pandas, where it is installed, at its first array: not on the event loop
     plain = getattr(importlib.import_module("ccxt.async_support"), desk.exchange)
     governed = type(f"Governed_{desk.exchange}", (GovernedCalls, plain), {"_desk": desk})
     # ccxt's own throttle and retries stay out of it: `throttle` is ours and is called only if rate limiting is on.

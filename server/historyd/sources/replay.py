@@ -1,4 +1,4 @@
-"""A source that replays given bars: the engine without a network, for tests, examples and recorded data.
+"""A source that replays given bars and trades: the engine without a network, for tests, examples and recorded data.
 
 Promises those of sources/base.py, as the best-behaved venue there could be: it answers at once, with exactly the
 rows of the window. Never does: I/O.
@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from historyd.errors import UnknownExchange, UnknownSymbol, UnknownTimeframe
-from historyd.model.rows import BARS
+from historyd.model.rows import NO_TRADES, RAW_TRADES, SCHEMAS
 from historyd.model.series import SeriesId
+from historyd.model.time_range import EARLIEST, between
 from historyd.model.venue import Market, Origin, Venue
-from historyd.sources.base import Answer, Markets, RetryPolicy
+from historyd.sources.base import Answer, Markets, RetryPolicy, TradesAnswer
 from historyd.sources.nearest import nearest_names, nearest_symbols
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class ReplaySource:
-    """Replays bars by series.
+    """Replays rows by series.
 
     Args:
-        bars: rows in the schema `BARS` by series id; ascending and unique by `ts`.
+        bars: rows in the schema `BARS` by series id, ascending and unique by `ts`; of trades in the schema `TRADES`.
         page_bars: most bars of one page.
         clock: the exchanges' clock, microseconds since 1970; the host's by default.
 
@@ -44,9 +45,10 @@ class ReplaySource:
         page_bars: int = 1000,
         clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        if any(rows.schema != BARS for rows in bars.values()):
-            raise ValueError(f"replayed bars must have the schema {BARS}")
         self._bars = {SeriesId.parse(name): rows for name, rows in bars.items()}
+        for series, rows in self._bars.items():
+            if rows.schema != SCHEMAS[series.kind]:
+                raise ValueError(f"replayed rows of {series} must have the schema {SCHEMAS[series.kind]}")
         self._page_bars = page_bars
         self._clock = clock
 
@@ -89,13 +91,22 @@ class ReplaySource:
         """The rows of the window."""
         await self.check(series)
         observer.calling()
-        rows = self._bars[series]
-        stamps = rows.column(0).cast(pa.int64())
-        inside = pc.and_(pc.greater_equal(stamps, window.start), pc.less(stamps, window.end))
-        return Answer(rows.filter(inside), self._clock())
+        return Answer(self._inside(series, window), self._clock())
+
+    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
+        """The trades of the window."""
+        await self.check(series)
+        observer.calling()
+        rows = self._inside(series, window).select(RAW_TRADES.names)
+        return TradesAnswer(rows.cast(RAW_TRADES), self._clock(), window)
+
+    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
+        """That there is nothing before the first trade; None if there is none."""
+        first = await self.first_bar(series, observer)
+        return None if first is None else TradesAnswer(NO_TRADES, self._clock(), between(EARLIEST, first))
 
     async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
-        """Open time of the first bar, None if there is none."""
+        """Time of the first row, None if there is none."""
         await self.check(series)
         observer.calling()
         stamps = self._bars[series].column(0).cast(pa.int64())
@@ -108,6 +119,11 @@ class ReplaySource:
         ordered = sorted(frames, key=lambda frame: frame.nominal_width)
         markets = (Market(symbol, "spot", active=True) for symbol in sorted({one.symbol for one in served}))
         return Markets(tuple(markets), tuple(str(frame) for frame in ordered))
+
+    def _inside(self, series: SeriesId, window: TimeRange) -> pa.RecordBatch:
+        rows = self._bars[series]
+        stamps = rows.column(0).cast(pa.int64())
+        return rows.filter(pc.and_(pc.greater_equal(stamps, window.start), pc.less(stamps, window.end)))
 
     def _of(self, exchange: str) -> list[SeriesId]:
         served = [series for series in self._bars if series.exchange == exchange]

@@ -44,6 +44,8 @@ class VenueTraits:
         weight_per_cost: the venue's own weight per unit of ccxt's cost, by host group; 1 where not named.
         bar_budget_ms: milliseconds of the venue's budget that a call for bars takes by ccxt's tables.
         quota_statuses: HTTP statuses that mean that a quota is spent.
+        used_weight: how the headers begin, in lower case, that tell the weight used (used_weight.py); empty: it tells
+            none, or none that counts the whole of a budget.
     """
 
     host: str = ""
@@ -60,6 +62,7 @@ class VenueTraits:
     weight_per_cost: Mapping[str, float] = field(default_factory=dict)
     bar_budget_ms: float = 100.0
     quota_statuses: frozenset[int] = frozenset({418, 429})
+    used_weight: str = ""
 
     def host_group(self, api: str) -> str:
         """The group of hosts that serves this part of ccxt's API (`public`, `fapiPublic` ...)."""
@@ -85,6 +88,7 @@ def _binance(host: str, page_bars: int = 1000, budget_ms: float = 20.0, *, spot:
         host_groups={"fapi": "fapi", "dapi": "dapi", "eapi": "eapi", "papi": "papi"} if spot else {},
         weight_per_cost={MAIN_GROUP: 5.0} if spot else {},
         bar_budget_ms=budget_ms,
+        used_weight="x-mbx-used-weight-",
     )
 
 

@@ -18,15 +18,16 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from historyd.errors import OriginMismatch, StoreUnavailable
+from historyd.errors import CorruptPage, OriginMismatch, StoreUnavailable
 from historyd.model.rows import Quarantined
 from historyd.model.series import Kind
 from historyd.model.time_range import EARLIEST, LATEST, TimeRange, between, to_datetime
 from historyd.stores.base import StoredSeries
-from historyd.stores.blocks import drop_through, times
+from historyd.stores.blocks import drop_through, join, times
 from historyd.stores.questdb_journal import Journal, Record
 from historyd.stores.questdb_link import open_link
-from historyd.stores.questdb_reader import BATCH_ROWS, FEW_ROWS, WINDOW_ROWS, Reader, open_reader, windows
+from historyd.stores.questdb_reader import BATCH_ROWS, FEW_ROWS, WINDOW_ROWS, Reader, Window, open_reader, windows
+from historyd.stores.questdb_repeats import comparable, said_again
 from historyd.stores.questdb_revisions import find_revised, replacements
 from historyd.stores.questdb_tables import prepare, statements
 from historyd.stores.questdb_writer import Page, Writer
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from historyd.model.venue import Origin
     from historyd.stores.questdb_link import Link
     from historyd.stores.questdb_options import QuestDbOptions
-    from historyd.stores.questdb_reader import Window
     from historyd.stores.segments import Segment, Segments
 
 _ROW_BYTES: Final[Mapping[Kind, int]] = {Kind.OHLCV: 60, Kind.TRADES: 80}
@@ -142,7 +142,8 @@ class QuestDbStore:
             if series not in self._journal.openings.layouts:
                 # Another server has forgotten the series; for this one it goes on.
                 await self.open_series(series, *self._opened[series])
-            await self._writer.commit(Page(series, fact, rows, quarantined))
+            again = [] if quarantined else await self._said_again(series, fact, rows)
+            await self._writer.commit(Page(series, fact, rows, quarantined, again))
             if series in self._journal.openings.layouts:
                 return
         raise StoreUnavailable("the series is being forgotten while it is written", cause="forgotten")
@@ -257,6 +258,21 @@ class QuestDbStore:
         stored = self._journal.openings.origins.get(series.exchange)
         if stored is not None and stored != origin:
             raise OriginMismatch(series.exchange, str(stored), str(origin))
+
+    async def _said_again(self, series: SeriesId, fact: Fact, rows: pa.RecordBatch) -> list[Segment]:
+        """What counts already and is in this answer too. Only known to spare room: if it cannot be read, nothing."""
+        known = self._journal.known(series)
+        if known is None or series.kind is not Kind.OHLCV:
+            return []
+        segments = comparable(known.touching(fact.range), fact.range)
+        if not segments:
+            return []
+        extent = TimeRange(segments[0].range.start, segments[-1].range.end)
+        try:
+            stored = await self._reader.fetch(series, Window(tuple(segments), extent))
+        except (StoreUnavailable, CorruptPage):
+            return []
+        return said_again(segments, join(stored, series.kind), rows)
 
     async def _settled(self, series: SeriesId) -> Segments | None:
         """The answers of a series, up to date and all counted; None if it is not open."""

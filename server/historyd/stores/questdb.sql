@@ -1,5 +1,6 @@
 -- The QuestDB store's tables and the statements it runs, on QuestDB 9.3.4.
--- {bars}, {trades}, {journal}, {set_aside} and {snapshots} are the names of its tables, checked before they get here.
+-- {bars}, {trades}, {journal}, {set_aside} and {snapshots} are the names of its tables, checked before they get here;
+-- {these} says that `answer` is one of $5 and so on, which IN cannot say of a LONG.
 -- Instants are microseconds since 1970 UTC. A range [since, until) is half-open.
 
 -- name: make_bars
@@ -70,6 +71,21 @@ CREATE TABLE IF NOT EXISTS {snapshots} (
     part INT,
     content VARCHAR
 )
+
+-- name: make_export_log
+-- QuestDB's own table, in its own shape but with a WAL: made at once or not at all, wherever QuestDB is killed. Left to
+-- itself, QuestDB makes it without one at its first export, and a kill just then leaves a folder that bars the way.
+CREATE TABLE IF NOT EXISTS "sys.copy_export_log" (
+    ts TIMESTAMP,
+    id VARCHAR,
+    table_name SYMBOL,
+    export_path SYMBOL,
+    num_exported_files INT,
+    phase SYMBOL,
+    status SYMBOL,
+    message VARCHAR,
+    errors LONG
+) TIMESTAMP(ts) PARTITION BY DAY TTL 3 DAYS WAL
 
 -- name: shape_bars
 SHOW COLUMNS FROM {bars}
@@ -170,4 +186,4 @@ FROM {bars} WHERE series = $1 AND ts >= $2 AND ts < $3 GROUP BY ts ORDER BY ts
 
 -- name: last_bars
 SELECT cast(ts AS long), open, high, low, close, volume, answer FROM {bars}
-WHERE series = $1 AND ts >= $2 AND ts < $3 ORDER BY ts DESC LIMIT $4
+WHERE series = $1 AND ts >= $2 AND ts < $3 AND ({these}) ORDER BY ts DESC LIMIT $4

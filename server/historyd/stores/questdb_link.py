@@ -24,13 +24,16 @@ CONNECTIONS: Final = 8
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 30.0
 _IDLE_S: Final = 120.0
+HALF_MADE: Final = "half-made table"
+SUSPENDED: Final = "table suspended"
 _BUSY: Final = "table busy"
 _BUSY_S: Final = 20.0
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.05
 _CAUSES: Final = (
     ("invalid username/password", "login refused"),
-    ("suspended", "table suspended"),
+    ("suspended", SUSPENDED),
+    ("name is reserved", HALF_MADE),
     ("no space", "disk full"),
     ("could not append", "disk full"),
     ("could not allocate", "disk full"),

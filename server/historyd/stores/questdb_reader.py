@@ -27,6 +27,7 @@ from historyd.errors import CorruptPage, StoreUnavailable
 from historyd.model.rows import SCHEMAS
 from historyd.model.series import Kind
 from historyd.model.time_range import TimeRange, to_datetime
+from historyd.stores.questdb_tables import ANSWERS
 from historyd.stores.spans import UNCOUNTED
 
 if TYPE_CHECKING:
@@ -130,9 +131,13 @@ class Reader:
         return await asyncio.to_thread(_chosen, series, window, table)
 
     async def last(self, series: SeriesId, segments: Sequence[Segment], span: TimeRange, count: int) -> pa.Table | None:
-        """The last `count` bars of a span, if no rows that do not count are among them; else None."""
+        """The last `count` bars of a span; None if too many answers, or rows that do not count, are among them."""
+        answers = list({segment.answer for segment in segments})
+        if len(answers) > ANSWERS:
+            return None
         bounds = (_naive(span.start), _naive(span.end))
-        rows = await self._link.fetch(self._sql["last_bars"], str(series), *bounds, count)
+        named = answers + answers[:1] * (ANSWERS - len(answers))
+        rows = await self._link.fetch(self._sql["last_bars"], str(series), *bounds, count, *named)
         table = _table(series.kind, rows[::-1])
         kept = _batches(series, Window(tuple(segments), span), _live(table, segments), table.num_rows + 1)
         whole = sum(batch.num_rows for batch in kept) == table.num_rows

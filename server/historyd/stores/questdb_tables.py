@@ -1,6 +1,7 @@
 """The tables of a QuestDB store: made if they are not there, and checked.
 
-Promises: a table of another shape is refused, its difference named, before anything is written.
+Promises: a table of another shape is refused, its difference named, before anything is written. Bulk reads work, also
+in a QuestDB that was killed at its first one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from historyd.errors import StoreUnavailable
+from historyd.stores.questdb_link import HALF_MADE
 from historyd.stores.sql import load_statements
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 _TEMPLATES: Final = load_statements("questdb.sql")
+ANSWERS: Final = 32
+"""How many answers a question for the last bars can name."""
 _VALUES: Final = {"series": "SYMBOL", "answer": "LONG"}
 _BARS: Final = {"ts": "TIMESTAMP", **dict.fromkeys(("open", "high", "low", "close", "volume"), "DOUBLE"), **_VALUES}
 _TRADES: Final = {
@@ -60,15 +64,41 @@ _SHAPES: Final = {
 def statements(tables: Tables) -> Mapping[str, str]:
     """The statements of a store with these tables, by name."""
     names = {role: getattr(tables, role) for role in _SHAPES}
+    names["these"] = " OR ".join(f"answer = ${number}" for number in range(5, 5 + ANSWERS))
     return {name: template.format(**names) for name, template in _TEMPLATES.items()}
 
 
 async def prepare(link: Link, sql: Mapping[str, str], tables: Tables) -> None:
     """Makes the tables that are missing and checks all. Raises StoreUnavailable, naming the table."""
     for role, shape in _SHAPES.items():
-        await link.execute(sql[f"make_{role}"])
-        await _check(link, sql, role, getattr(tables, role), shape)
+        table = getattr(tables, role)
+        await _make(link, sql[f"make_{role}"], table)
+        await _check(link, sql, role, table, shape)
+    await _open_the_way_for_exports(link, sql)
     await _warn_of_power_cuts(link, sql)
+
+
+async def _make(link: Link, statement: str, table: str) -> None:
+    try:
+        await link.execute(statement)
+    except StoreUnavailable as error:
+        if error.metadata.get("cause") != HALF_MADE:
+            raise
+        raise StoreUnavailable(
+            f"table {table} was left half made when QuestDB was killed, and holds nothing: stop QuestDB and remove the "
+            f"folder {table} in its folder db, or name another table_prefix",
+            cause=HALF_MADE,
+        ) from error
+
+
+async def _open_the_way_for_exports(link: Link, sql: Mapping[str, str]) -> None:
+    """See `make_export_log` in questdb.sql. A QuestDB that does not let us may still have the table."""
+    try:
+        await link.execute(sql["make_export_log"])
+    except StoreUnavailable as error:
+        _LOG.warning(
+            "QuestDB's table sys.copy_export_log was not made, bulk reads may fail: %s", error.metadata["cause"]
+        )
 
 
 async def _warn_of_power_cuts(link: Link, sql: Mapping[str, str]) -> None:

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import randbits
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from historyd.coverage import subtract
 from historyd.errors import StoreUnavailable
 from historyd.model.series import Kind
+from historyd.stores import blocks
 from historyd.stores.questdb_journal import Record
+from historyd.stores.questdb_link import SUSPENDED
 from historyd.stores.segments import Segment
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from historyd.coverage import Fact
     from historyd.model.rows import Quarantined
     from historyd.model.series import SeriesId
+    from historyd.model.time_range import TimeRange
     from historyd.stores.questdb_journal import Journal
     from historyd.stores.questdb_link import Link
     from historyd.stores.questdb_options import Tables
@@ -49,27 +53,48 @@ _NAIVE: Final = pa.timestamp("us")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One commit on its way."""
+    """One commit on its way.
+
+    Attributes:
+        series: what it is of.
+        fact: what it answers.
+        rows: all rows of the answer.
+        quarantined: its rows that were set aside.
+        said_again: older answers of which it only says that they still hold; their rows are not written again.
+    """
 
     series: SeriesId
     fact: Fact
     rows: pa.RecordBatch
-    quarantined: Sequence[Quarantined]
+    quarantined: Sequence[Quarantined] = ()
+    said_again: Sequence[Segment] = ()
     answer: int = field(default_factory=lambda: randbits(_NUMBER_BITS))
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    def fresh(self) -> pa.RecordBatch:
+        """The rows to write."""
+        pieces = [blocks.cut(self.rows, part.start, part.end) for part in self._fresh_parts()]
+        return blocks.join(pieces, self.series.kind)
+
     def columns(self) -> list[Sequence[Any]]:
-        """The rows' columns as the table has them."""
-        times, *values = self.rows.columns
-        count = self.rows.num_rows
-        series, answer = [str(self.series)] * count, [self.answer] * count
+        """The columns of the rows to write as the table has them."""
+        rows = self.fresh()
+        times, *values = rows.columns
+        series, answer = [str(self.series)] * rows.num_rows, [self.answer] * rows.num_rows
         return [times.cast(_NAIVE).to_pylist(), series, *(value.to_pylist() for value in values), answer]
 
-    def record(self) -> Record:
-        """What the journal says of it."""
-        fact = self.fact
-        segment = Segment(fact.range, fact.asked_at, fact.row_count, self.answer, len(self.quarantined))
-        return Record.fact(self.series, segment)
+    def records(self) -> list[Record]:
+        """What the journal says of it; its parts tile the fact's range."""
+        asked_at, aside = self.fact.asked_at, len(self.quarantined)
+        fresh = [
+            Segment(part, asked_at, blocks.cut(self.rows, part.start, part.end).num_rows, self.answer, aside)
+            for part in self._fresh_parts()
+        ]
+        again = [replace(segment, asked_at=asked_at) for segment in self.said_again]
+        return [Record.fact(self.series, segment) for segment in (*fresh, *again)]
+
+    def _fresh_parts(self) -> list[TimeRange]:
+        return subtract(self.fact.range, [segment.range for segment in self.said_again])
 
     def set_aside(self) -> list[tuple[object, ...]]:
         """Its rows for the table of rows set aside."""
@@ -92,6 +117,7 @@ class Writer:
         self._waiting: deque[Page] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
+        self._suspended: set[str] = set()
 
     async def commit(self, page: Page) -> None:
         """Returns when the page is visible and covered. Raises StoreUnavailable."""
@@ -145,29 +171,42 @@ class Writer:
         if aside:
             await self._link.insert_in_turn(self._sql["put_set_aside"], aside)
         for kind, statement in ((Kind.OHLCV, "put_bars"), (Kind.TRADES, "put_trades")):
-            pages = [page for page in group if page.series.kind is kind and page.rows.num_rows]
+            pages = [page for page in group if page.series.kind is kind and page.fresh().num_rows]
             if pages:
                 rows = await asyncio.to_thread(_table_rows, pages)
+                await self._refuse_if_suspended(self._names[kind])
                 await self._link.insert(self._sql[statement], rows)
                 await self._visible(self._names[kind])
-        await self._journal.append([page.record() for page in group])
+        await self._journal.append([record for page in group for record in page.records()])
+
+    async def _refuse_if_suspended(self, table: str) -> None:
+        """Asks only if it was suspended: such a table keeps what it is given, unseen, until its disk is full."""
+        if table in self._suspended:
+            await self._progress(table)
+            self._suspended.discard(table)
 
     async def _visible(self, table: str) -> None:
         """Waits until all that was acknowledged can be read. Raises StoreUnavailable if it never will."""
-        ((target, applied, suspended),) = await self._link.fetch(self._sql["progress"], table)
+        target, applied = await self._progress(table)
         pause = _FIRST_POLL_S
         clock = asyncio.get_running_loop().time
         moved_at, last = clock(), applied
         while applied < target:
-            if suspended:
-                raise StoreUnavailable("the store's table is suspended: ask its operator", cause="table suspended")
             if clock() - moved_at > _STANDSTILL_S:
                 raise StoreUnavailable("the store does not keep up with what is written", cause="too slow")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)
-            ((_, applied, suspended),) = await self._link.fetch(self._sql["progress"], table)
+            _, applied = await self._progress(table)
             if applied != last:
                 moved_at, last = clock(), applied
+
+    async def _progress(self, table: str) -> tuple[int, int]:
+        """The number of the last transaction acknowledged, and of the last one to be seen."""
+        ((target, applied, suspended),) = await self._link.fetch(self._sql["progress"], table)
+        if suspended:
+            self._suspended.add(table)
+            raise StoreUnavailable("the store's table is suspended: ask its operator", cause=SUSPENDED)
+        return target, applied
 
 
 def _table_rows(pages: Sequence[Page]) -> list[tuple[Any, ...]]:

@@ -26,13 +26,14 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from markethistory.v1 import series_pb2 as markethistory_dot_v1_dot_series__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmarkethistory/v1/coverage.proto\x12\x10markethistory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmarkethistory/v1/series.proto\"\xe8\x01\n\x0c\x43overageSpan\x12\x31\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x35\n\x05state\x18\x02 \x01(\x0e\x32\x1f.markethistory.v1.CoverageStateR\x05state\x12\x1b\n\trow_count\x18\x03 \x01(\x03R\x08rowCount\x12\x39\n\nchecked_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcheckedAt\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason*\xa3\x01\n\rCoverageState\x12\x1e\n\x1a\x43OVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OVERAGE_STATE_COVERED\x10\x01\x12\x1a\n\x16\x43OVERAGE_STATE_PENDING\x10\x02\x12\x1e\n\x1a\x43OVERAGE_STATE_UNREACHABLE\x10\x03\x12\x1a\n\x16\x43OVERAGE_STATE_MISSING\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmarkethistory/v1/coverage.proto\x12\x10markethistory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmarkethistory/v1/series.proto\"\xe8\x01\n\x0c\x43overageSpan\x12\x31\n\x05range\x18\x01 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x05range\x12\x35\n\x05state\x18\x02 \x01(\x0e\x32\x1f.markethistory.v1.CoverageStateR\x05state\x12\x1b\n\trow_count\x18\x03 \x01(\x03R\x08rowCount\x12\x39\n\nchecked_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcheckedAt\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason*\xa3\x01\n\rCoverageState\x12\x1e\n\x1a\x43OVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OVERAGE_STATE_COVERED\x10\x01\x12\x1a\n\x16\x43OVERAGE_STATE_PENDING\x10\x02\x12\x1e\n\x1a\x43OVERAGE_STATE_UNREACHABLE\x10\x03\x12\x1a\n\x16\x43OVERAGE_STATE_MISSING\x10\x04\x42\x17\n\x13io.markethistory.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'markethistory.v1.coverage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023io.markethistory.v1P\001'
   _globals['_COVERAGESTATE']._serialized_start=353
   _globals['_COVERAGESTATE']._serialized_end=516
   _globals['_COVERAGESPAN']._serialized_start=118

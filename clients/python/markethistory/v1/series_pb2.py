@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmarkethistory/v1/series.proto\x12\x10markethistory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n\tTimeRange\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05start\x12,\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x03\x65nd\"\x87\x02\n\x06Series\x12\x16\n\x06series\x18\x01 \x01(\tR\x06series\x12\x39\n\nfirst_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tfirstTime\x12\x37\n\tlast_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\x12\x1b\n\trow_count\x18\x04 \x01(\x03R\x08rowCount\x12\x1d\n\nbyte_count\x18\x05 \x01(\x03R\tbyteCount\x12\x35\n\x07\x63overed\x18\x06 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x07\x63overed\"\x89\x01\n\x06Market\x12\x16\n\x06symbol\x18\x01 \x01(\tR\x06symbol\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n\x06\x61\x63tive\x18\x03 \x01(\x08R\x06\x61\x63tive\x12;\n\x0blisted_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nlistedTimeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmarkethistory/v1/series.proto\x12\x10markethistory.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"k\n\tTimeRange\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05start\x12,\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x03\x65nd\"\x87\x02\n\x06Series\x12\x16\n\x06series\x18\x01 \x01(\tR\x06series\x12\x39\n\nfirst_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tfirstTime\x12\x37\n\tlast_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08lastTime\x12\x1b\n\trow_count\x18\x04 \x01(\x03R\x08rowCount\x12\x1d\n\nbyte_count\x18\x05 \x01(\x03R\tbyteCount\x12\x35\n\x07\x63overed\x18\x06 \x01(\x0b\x32\x1b.markethistory.v1.TimeRangeR\x07\x63overed\"\x89\x01\n\x06Market\x12\x16\n\x06symbol\x18\x01 \x01(\tR\x06symbol\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n\x06\x61\x63tive\x18\x03 \x01(\x08R\x06\x61\x63tive\x12;\n\x0blisted_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nlistedTimeB\x17\n\x13io.markethistory.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'markethistory.v1.series_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023io.markethistory.v1P\001'
   _globals['_TIMERANGE']._serialized_start=84
   _globals['_TIMERANGE']._serialized_end=191
   _globals['_SERIES']._serialized_start=194

@@ -24,6 +24,7 @@ from markethistory.errors import (
     TimedOut,
     Unavailable,
 )
+from markethistory.many import SeriesResult
 from markethistory.quality import QualityDay, QualityReport, QuarantinedRow
 from markethistory.retry import RetryPolicy
 from markethistory.values import (
@@ -66,6 +67,7 @@ __all__ = [
     "ReadSummary",
     "Refused",
     "RetryPolicy",
+    "SeriesResult",
     "ServerError",
     "StoredSeries",
     "TimeRange",

@@ -7,6 +7,7 @@ within the configured bound, a second one stops at once; both end well.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from historyd.observability.logging import log_to_stderr
 from historyd.observability.receivers import NoReceiver, receivers_of
 from historyd.ratelimit.options import RateLimiterOptions, Scope
 from historyd.ratelimit.process import ProcessLimiters
+from historyd.service.access import Access, Tls
 from historyd.service.server import HistoryServer
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from historyd.ratelimit.link import Links
     from historyd.sources.base import Source
 
+log: Final = logging.getLogger(__name__)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -57,13 +60,29 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
 async def serve(config: Config) -> None:
     """Serves until a signal; prints one line once it can be asked. Raises as `open_engine`, or CannotListen."""
     log_to_stderr(config.log_level)
+    access = access_of(config)
+    for warning in access.warnings(config.listen):
+        log.warning(warning)
     with _Signals() as signals:
-        async with open_engine(config) as engine, HistoryServer(engine, config.listen) as server:
+        async with open_engine(config) as engine, HistoryServer(engine, config.listen, access) as server:
             print(f"historyd listening on {server.address}, store {describe(config.store.place)}", flush=True)  # noqa: T201 -- what a caller waits for
             await signals.first.wait()
             await _drain(server, config.drain_s, signals)
             if signals.second.is_set():
                 engine.abandon()
+
+
+def access_of(config: Config) -> Access:
+    """Who may ask, and how. Raises ConfigError if TLS cannot be had from the files named."""
+    if config.tls is None:
+        return Access(tokens=config.tokens)
+    try:
+        tls = Tls.load(config.tls.certificate, config.tls.key, config.tls.client_ca)
+    except OSError as error:
+        raise ConfigError([f"tls: {error.filename} cannot be read: {error.strerror}"]) from None
+    except ValueError as error:
+        raise ConfigError([f"tls: {error}"]) from None
+    return Access(tls, config.tokens)
 
 
 def check_exchanges(config: Config) -> None:
@@ -129,6 +148,10 @@ async def _open_leases(config: Config, links: Links | None, store_uuid: str, sta
     return await stack.enter_async_context(RedisLeases(links.link(dsn), store_uuid))
 
 
+def _shared_quotas(config: Config) -> list[RateLimiterOptions]:
+    return [given.rate_limiter for given in config.exchanges.values() if given.rate_limiter.scope is Scope.CLUSTER]
+
+
 def check_alerts(config: Config) -> None:
     """Raises ConfigError if a receiver of alerts is none. Sends nothing."""
     try:
@@ -145,10 +168,6 @@ async def _open_alerts(config: Config, stack: AsyncExitStack) -> Hooks:
         return await stack.enter_async_context(Alerts(config.alerts))
     except NoReceiver as error:
         raise ConfigError([str(error)]) from None
-
-
-def _shared_quotas(config: Config) -> list[RateLimiterOptions]:
-    return [given.rate_limiter for given in config.exchanges.values() if given.rate_limiter.scope is Scope.CLUSTER]
 
 
 async def _open_source(config: Config, links: Links | None, hooks: Hooks, stack: AsyncExitStack) -> Source | None:

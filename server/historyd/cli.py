@@ -67,11 +67,12 @@ def check_config(
 ) -> None:
     """Says whether a configuration is right, without starting anything."""
     with _faults_told():
-        from historyd.app import check_alerts, check_exchanges  # noqa: PLC0415
+        from historyd.app import access_of, check_alerts, check_exchanges  # noqa: PLC0415
         from historyd.stores.places import describe  # noqa: PLC0415
 
         loaded = _load(file)
         check_exchanges(loaded)
+        access_of(loaded)
         check_alerts(loaded)
         typer.echo(f"ok: listens on {loaded.listen}, store {describe(loaded.store.place)}")
 

@@ -6,6 +6,7 @@
     ├── NotFound
     │   ├── UnknownExchange
     │   ├── UnknownSymbol
+    │   │   └── NoLongerListed  its series is stored, but the exchange has delisted it
     │   └── UnknownTimeframe
     ├── Refused                 asking again changes nothing until somebody acts
     │   ├── Incomplete          `require_complete`, and it is not
@@ -20,7 +21,8 @@
     │   ├── QuotaUnavailable    the quota is shared, and what it is shared through is away
     │   ├── StoreUnavailable
     │   └── ShuttingDown
-    └── CorruptPage             stored rows are damaged
+    ├── CorruptPage             stored rows are damaged
+    └── Unauthenticated         the call carries no token, or a wrong one
 
 Promises: `str(error)` is fit for a stranger: no driver's text, no DSN, no path. The cause, if there is one,
 is chained (`raise ... from cause`) and only ever logged. `metadata` names what was wrong and with what value.
@@ -97,6 +99,20 @@ class UnknownSymbol(NotFound):
             exchange=exchange,
             symbol=symbol,
             nearest=",".join(names),
+        )
+
+
+class NoLongerListed(UnknownSymbol):
+    """The symbol was there when its series was begun, and is not in the exchange's list any more."""
+
+    def __init__(self, exchange: str, symbol: str) -> None:
+        HistoryError.__init__(
+            self,
+            f"{exchange} no longer lists {symbol!r}: what is stored can be read, "
+            "what is missing cannot be asked for any more",
+            exchange=exchange,
+            symbol=symbol,
+            nearest="",
         )
 
 
@@ -215,6 +231,19 @@ class CorruptPage(HistoryError):
             f"stored rows of {series} in {page} are damaged: `historyd forget` that range and ask again",
             series=series,
             page=page,
+        )
+
+
+class Unauthenticated(HistoryError):
+    """The call carries no token that this server knows; `problem` says why, never with what value."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"this server wants 'authorization: Bearer TOKEN' in a call's metadata: {problem}",
+            header="authorization",
+            problem=problem,
         )
 
 

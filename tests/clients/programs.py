@@ -1,7 +1,7 @@
 """Where the clients' programs are: each language builds three of the same names into a folder of its own.
 
-`conformance TARGET CASES` runs the cases, `example TARGET` is the README's example, `bench TARGET PEER` answers the
-benchmark. Python's are modules, the others' are built by `make clients`. README.md says what each prints.
+`conformance TARGET CASES` runs the cases, `example TARGET` is the example of the client's README, `bench` answers the
+benchmark. Python's runner is a module, the others' are built by `make clients`. README.md says what each prints.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BUILT: Final = ROOT / ".tools/clients"
-LANGUAGES: Final = ("python", "go", "rust")
+LANGUAGES: Final = ("python", "go", "rust", "java", "typescript")
 
 
 def program(language: str, name: str) -> list[str]:

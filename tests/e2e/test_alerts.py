@@ -126,7 +126,7 @@ async def test_a_backfill_that_stalls_is_told(tmp_path: Path, slack: Slack) -> N
 async def test_a_table_that_is_suspended_is_told(tmp_path: Path, slack: Slack, questdb: QuestDb) -> None:
     options = questdb.options()
     place = {"dsn": options.dsn, "http": options.http_url, "table_prefix": options.tables.bars.removesuffix("_ohlcv")}
-    async with whole(tmp_path, alerts=alerts(), questdb=place, **SHAPE) as it:
+    async with whole(tmp_path, alerts=alerts(), store={"questdb": place}, **SHAPE) as it:
         await opened(it)
         connection = await asyncpg.connect(questdb.dsn())
         try:

@@ -1,10 +1,11 @@
-"""The whole in one process: loopback exchange, real ccxt, engine, embedded store, gRPC, the public client."""
+"""The whole in one process: loopback exchange, real ccxt, engine, a real store, gRPC, the public client."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import markethistory.aio
 from historyd.app import open_engine
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from historyd.demo.candles import Candles
     from historyd.engine.history import HistoryEngine
     from markethistory.aio import AsyncClient
+    from tests.questdb_server import QuestDb
 
 UNLIMITED = {"tokens_per_interval": 1_000_000, "interval_ms": 1000, "max_concurrency": 4}
 MINUTE_MS = 60_000
@@ -43,22 +45,27 @@ def binance(url: str, **settings: Any) -> dict[str, Any]:
     return {"binance": {"base_url": url, "rate_limiter": UNLIMITED, "retry_backoff_s": 0.001, **settings}}
 
 
+def in_questdb(questdb: QuestDb) -> dict[str, Any]:
+    """The configuration of a store in QuestDB whose tables nobody else has."""
+    prefix = f"e{uuid4().hex}"
+    return {"questdb": {"dsn": questdb.dsn(), "http": questdb.options().http_url, "table_prefix": prefix}}
+
+
 @asynccontextmanager
 async def whole(
     directory: Path,
     candles: Candles | None = None,
     *,
     alerts: Mapping[str, Any] | None = None,
-    questdb: Mapping[str, Any] | None = None,
+    store: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Whole]:
-    """All of it, on a file in `directory` or a QuestDB; `settings` are those of exchange `binance`."""
-    store = {"embedded": {"path": str(directory / "history.db")}} if questdb is None else {"questdb": questdb}
+    """All of it, on a store in `directory` unless another is configured; `settings` are those of exchange `binance`."""
     faults = VenueFaults()
     async with serve_exchange(candles, middlewares=[faults.middleware]) as exchange:
         config = Config.model_validate(
             {
-                "store": store,
+                "store": store or {"embedded": {"path": str(directory / "history.db")}},
                 "alerts": alerts or {},
                 "exchanges": binance(exchange.url, **settings),
             }

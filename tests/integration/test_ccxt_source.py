@@ -171,7 +171,8 @@ async def test_a_series_without_bars_has_no_first_one() -> None:
 
 async def test_a_venue_that_cannot_tell_its_first_bar_is_not_asked() -> None:
     async with open_lab() as lab:
-        assert await lab.source.first_bar(SeriesId.parse("ohlcv:kraken:BTC/USD:1m"), lab.observer) is None
+        assert await lab.source.first_bar(SeriesId.parse("ohlcv:gemini:BTC/USD:1m"), lab.observer) is None
+        assert lab.observer.calls == 0
 
 
 async def test_markets_and_timeframes_are_listed_in_order() -> None:

@@ -288,7 +288,7 @@ async def test_a_venue_of_little_depth_is_unreachable_beyond_it(tmp_path: Path) 
         h.source.profile = type(h.source.profile)("binance", page_bars=100, depth_bars=720)
         result = await h.result(minutes(-2000, 0))
         (span,) = result.uncovered
-        assert (span.state, span.range) == (State.UNREACHABLE, minutes(-2000, 30 - 720))
+        assert (span.state, span.range) == (State.UNREACHABLE, minutes(-2000, 30 - 719))
         with pytest.raises(Incomplete, match="last 720 bars"):
             await h.read(minutes(-2000, 0), require_complete=True, ensure=True)
 

@@ -218,3 +218,18 @@ def test_a_wrong_key_of_alerts_is_named_with_the_nearest(tmp_path: Path) -> None
     assert "alerts.to" in told
     assert "s3cret" not in told
     assert load(tmp_path, "alerts: {to: json://host}").alerts.to == ("json://host",)
+
+
+@pytest.mark.parametrize("token", ["", "short", "with spaces in between", "naïve-token-of-some-length"])
+def test_a_token_that_is_none_stops_the_start_and_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("TEST_TOKEN", token)
+    found = faults(tmp_path, 'tokens: ["${TEST_TOKEN}"]')
+    assert found == "tokens.0: must be at least 16 printable ASCII characters, without spaces"
+
+
+def test_tokens_can_be_given_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HISTORYD_TOKENS", '["0123456789abcdef"]')
+    assert load(tmp_path, "").tokens == ("0123456789abcdef",)
+    assert "0123456789abcdef" not in repr(load(tmp_path, ""))

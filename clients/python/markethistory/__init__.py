@@ -8,6 +8,7 @@
 `markethistory.aio.connect` is the asyncio twin, `markethistory.qmtl` the bridge to qmtl.
 """
 
+from markethistory.channels import Tls
 from markethistory.client import BatchStream, Client, connect
 from markethistory.errors import (
     AccessDenied,
@@ -72,6 +73,7 @@ __all__ = [
     "StoredSeries",
     "TimeRange",
     "TimedOut",
+    "Tls",
     "Unavailable",
     "Wait",
     "WaitCause",

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
 import pyarrow as pa
 
-from markethistory import requests
+from markethistory import channels, requests
 from markethistory.client import READ_LAST, READ_RANGE
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
@@ -33,21 +34,31 @@ from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
 from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, ReadSummary, StoredSeries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from types import TracebackType
 
+    from markethistory.channels import Tls
     from markethistory.ensuring import EnsureEvent, ProgressCallback
     from markethistory.requests import ReadOptions
     from markethistory.times import Moment
 
+    ReadRange = Callable[..., Any]  # a grpc.aio.UnaryStreamMultiCallable that brings the token
 
-def connect(target: str = requests.DEFAULT_TARGET, *, retry: RetryPolicy | None = None) -> AsyncClient:
+
+def connect(
+    target: str = requests.DEFAULT_TARGET,
+    *,
+    tls: Tls | bool = False,
+    token: str | None = None,
+    retry: RetryPolicy | None = None,
+) -> AsyncClient:
     """A client of the server at `target` (`host:port`), for the running event loop. Nothing is sent yet.
 
-    Raises RuntimeError if no event loop is running.
+    `tls` and `token` as in `markethistory.connect`. Raises RuntimeError if no event loop is running, OSError if a file
+    of `tls` cannot be read.
     """
     asyncio.get_running_loop()
-    return AsyncClient(grpc.aio.insecure_channel(target, options=requests.CHANNEL_OPTIONS), retry=retry)
+    return AsyncClient(channels.open_aio_channel(target, tls), token=token, retry=retry)
 
 
 class AsyncClient:
@@ -58,12 +69,16 @@ class AsyncClient:
     or ISO 8601 strings; ranges are half-open, an absent end is now.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, *, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, token: str | None = None, retry: RetryPolicy | None = None
+    ) -> None:
         self._channel = channel
         self._stub = HistoryServiceStub(channel)
-        self._read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
+        read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
             READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
         )
+        self._metadata = channels.metadata_of(token)
+        self._read_range: ReadRange = partial(read_range, metadata=self._metadata)
         self._read_last: grpc.aio.UnaryUnaryMultiCallable[pb.ReadLastRequest, bytes] = channel.unary_unary(
             READ_LAST, request_serializer=pb.ReadLastRequest.SerializeToString, response_deserializer=None
         )
@@ -234,7 +249,7 @@ class AsyncClient:
         Default: all of time up to now.
         """
         request = requests.coverage_request(series, start, end)
-        return list(spans_of((await _unary(self._stub.Coverage, request)).spans))
+        return list(spans_of((await self._unary(self._stub.Coverage, request)).spans))
 
     async def quality(
         self,
@@ -251,7 +266,7 @@ class AsyncClient:
         """
         session = QualitySession(series, start, end, row_limit)
         while not session.done:
-            session.receive(await _unary(self._stub.Quality, session.request()))
+            session.receive(await self._unary(self._stub.Quality, session.request()))
         return session.report()
 
     async def series(self, pattern: str = "") -> list[StoredSeries]:
@@ -259,7 +274,7 @@ class AsyncClient:
         request = pb.ListSeriesRequest(pattern=pattern, page_size=requests.PAGE_SIZE)
         found: list[StoredSeries] = []
         while True:
-            page = await _unary(self._stub.ListSeries, request)
+            page = await self._unary(self._stub.ListSeries, request)
             found.extend(map(series_of, page.series))
             request.page_token = page.next_page_token
             if not page.next_page_token:
@@ -270,11 +285,17 @@ class AsyncClient:
         request = pb.ListMarketsRequest(exchange=exchange, pattern=pattern, page_size=requests.PAGE_SIZE)
         found: list[Market] = []
         while True:
-            page = await _unary(self._stub.ListMarkets, request)
+            page = await self._unary(self._stub.ListMarkets, request)
             found.extend(map(market_of, page.markets))
             request.page_token = page.next_page_token
             if not page.next_page_token:
                 return Markets(tuple(found), tuple(page.timeframes))
+
+    async def _unary(self, method: grpc.aio.UnaryUnaryMultiCallable[Any, Any], request: object) -> Any:
+        try:
+            return await method(request, metadata=self._metadata)
+        except grpc.RpcError as failure:
+            raise error_of(failure) from failure
 
     async def _table(self, request: pb.ReadRangeRequest) -> pa.Table:
         stream = AsyncBatchStream(self._read_range, request, self._retry, warn=False)
@@ -286,7 +307,7 @@ class AsyncClient:
         session = LastSession(self._retry)
         while True:
             try:
-                answer = await self._read_last(request)
+                answer = await self._read_last(request, metadata=self._metadata)
             except grpc.RpcError as failure:
                 await asyncio.sleep(pause_after(session, failure))
             else:
@@ -300,7 +321,7 @@ class AsyncClient:
 
     async def _ensure_events(self, session: EnsureSession) -> AsyncGenerator[EnsureEvent, None]:
         while not session.done:
-            call = self._stub.EnsureRange(session.request())
+            call = self._stub.EnsureRange(session.request(), metadata=self._metadata)
             try:
                 async for message in call:
                     for item in session.receive(message):
@@ -321,7 +342,7 @@ class AsyncBatchStream:
 
     def __init__(
         self,
-        read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes],
+        read_range: ReadRange,
         request: pb.ReadRangeRequest,
         policy: RetryPolicy,
         *,
@@ -403,10 +424,3 @@ async def _result_of(stream: AsyncBatchStream) -> SeriesResult:
         return SeriesResult(stream.series, await stream.table())
     except MarketHistoryError as error:
         return SeriesResult(stream.series, error=error)
-
-
-async def _unary(method: grpc.aio.UnaryUnaryMultiCallable[Any, Any], request: object) -> Any:
-    try:
-        return await method(request)
-    except grpc.RpcError as failure:
-        raise error_of(failure) from failure

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from historyd.coverage import Unreachable
+    from historyd.engine.singleflight import Flight
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.observability.hooks import Hooks
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 LANDING_S: Final = 10.0
 """How long calls on the wire are waited for when the engine closes."""
 _LISTING_PAGES: Final = 2
-"""A gap before all that is known is worth asking for the first bar if it has more pages than this."""
+"""A gap before all that is known is never worth asking for the first bar unless it has more pages than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Backfiller:
         self._retrying = Retrying(clock, sleep)
         self._probes = Probes(clock)
         self._opened: set[SeriesId] = set()
+        self._kept_opener: Opener | None = None
         self._tasks = asyncio.TaskGroup()
         self._page_flights = SingleFlight[PageOutcome](self._tasks)
         self._open_flights = SingleFlight[Layout](self._tasks)
@@ -159,7 +161,7 @@ class Backfiller:
             self._opened.add(series)
             view = await self.view(series, believed_since)
             missing = await self.plan(view, window, believed_since)
-        if await self._begins_in_the_dark(series, missing):
+        if not opener.has_looked(series) and await self._begins_in_the_dark(series, window, missing):
             await self._open(series, opener.learn_listing, Caller(deadline=deadline))
             view = await self.look_again(view, believed_since)
             missing = await self.plan(view, window, believed_since)
@@ -181,29 +183,43 @@ class Backfiller:
         return self._source.least_duration(exchange, calls) if self._source else 0.0
 
     async def _open(self, series: SeriesId, job: Callable[..., Awaitable[Layout]], caller: Caller) -> None:
-        key = (series, job.__name__)
-        flight = self._open_flights.join(
-            key, lambda flight: watched_opening(series, job(series, flight), self._hooks), caller
-        )
+        def watched(flight: Flight[Layout]) -> Awaitable[Layout]:
+            return watched_opening(series, job(series, flight), self._hooks)
+
+        flight = self._open_flights.join((series, job.__name__), watched, caller)
         try:
             await flight.landed.wait()
         finally:
             self._open_flights.leave(flight, caller)
         flight.outcome()
 
-    async def _begins_in_the_dark(self, series: SeriesId, missing: Plan) -> bool:
-        """Whether the first gap is long and nothing is known at or before its start: the listing may lie in it."""
-        if not missing.gaps:
+    async def _begins_in_the_dark(self, series: SeriesId, window: TimeRange, missing: Plan) -> bool:
+        """Whether the listing may lie in the first gap or before what can be asked for, and is worth asking for.
+
+        That is so if nothing is known at or before the gap's start, and the gap has more pages than it takes calls to
+        learn the listing, or the window begins before what the venue serves.
+        """
+        calls = self._listing_calls(series)
+        if calls is None or not missing.gaps:
             return False
         first = missing.gaps[0]
         pages = missing.pages.number_of(first.end - 1) - missing.pages.number_of(first.start) + 1
-        if pages <= _LISTING_PAGES:
+        begins_too_early = series.timeframe is not None and window.start < missing.horizon.reachable_from
+        if pages <= max(_LISTING_PAGES, calls) and not begins_too_early:
             return False
         return not await self._store.coverage(series, TimeRange(EARLIEST, first.start + 1))
 
+    def _listing_calls(self, series: SeriesId) -> int | None:
+        """Calls that it may take to learn where the series begins; None if that cannot be learned."""
+        if series.timeframe is None:
+            return _LISTING_PAGES
+        return self._need_source(series.exchange).venue(series.exchange).listing_calls
+
     def _opener(self, series: SeriesId) -> Opener:
         source = self._need_source(series.exchange)
-        return Opener(self._store, source, self._retrying, self._probes, self._clock)
+        if self._kept_opener is None:
+            self._kept_opener = Opener(self._store, source, self._retrying, self._probes, self._clock)
+        return self._kept_opener
 
     def _need_source(self, exchange: str) -> Source:
         if self._source is None:

@@ -112,6 +112,10 @@ class ReplaySource:
         stamps = self._bars[series].column(0).cast(pa.int64())
         return stamps[0].as_py() if len(stamps) else None
 
+    async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        """Open time of the first bar, None if there is none."""
+        return await self.first_bar(series, observer)
+
     async def markets(self, exchange: str) -> Markets:
         """All symbols and timeframes that are replayed. Raises UnknownExchange."""
         served = self._of(exchange)

@@ -133,7 +133,8 @@ async def _leave_as_it_is(connection: asyncpg.Connection) -> None:
 
 def unavailable(error: BaseException) -> StoreUnavailable:
     """A driver's error in our words."""
-    return StoreUnavailable("the store did not answer as it should", cause=_cause(error))
+    cause = _cause(error)
+    return StoreUnavailable(f"the store did not answer as it should: {cause}", cause=cause)
 
 
 def _cause(error: BaseException) -> str:

@@ -29,7 +29,8 @@ _WHEN = "an ISO 8601 time with offset or Z, a date (midnight UTC), or a span suc
 
 _SERIES = "Such as ohlcv:binance:BTC/USDT:1m, or a pattern: 'ohlcv:binance:*/USDT:1m'."
 SeriesIds = Annotated[list[str], typer.Argument(metavar="SERIES...", help=_SERIES)]
-Server = Annotated[str, typer.Option(envvar="MARKETHISTORY_SERVER", metavar="HOST:PORT", help="The server.")]
+_WHERE = "The server; https://HOST:PORT speaks TLS. MARKETHISTORY_TOKEN is sent along, MARKETHISTORY_CA is trusted."
+Server = Annotated[str, typer.Option(envvar="MARKETHISTORY_SERVER", metavar="HOST:PORT", help=_WHERE)]
 _START = typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}.")
 Start = Annotated[str | None, _START]
 End = Annotated[str | None, typer.Option("--end", "-e", metavar="WHEN", help="First instant after; default now.")]

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from markethistory import connect
 from markethistory.cli.board import moment, table
 from markethistory.cli.documents import plain, say, say_error
 from markethistory.cli.expanding import stored_of
 from markethistory.cli.fanout import fan_out, tell_errors
 from markethistory.cli.moments import window
 from markethistory.cli.running import ExitCode, run
+from markethistory.cli.servers import open_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def show_coverage(
 
 def show_series(server: str, pattern: str, *, as_json: bool) -> None:
     """The series stored: a table, or one document a line."""
-    with connect(server) as history:
+    with open_client(server) as history:
         found = history.series(pattern)
     if as_json:
         for one in found:
@@ -58,7 +58,7 @@ def show_series(server: str, pattern: str, *, as_json: bool) -> None:
 
 def show_markets(server: str, exchange: str, pattern: str, *, as_json: bool) -> None:
     """The markets of an exchange: a table, or one document."""
-    with connect(server) as history:
+    with open_client(server) as history:
         found = history.markets(exchange, pattern)
     if as_json:
         say(exchange=exchange, timeframes=found.timeframes, markets=found.markets)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from markethistory import aio
 from markethistory.cli.running import WrongUsage, run
+from markethistory.cli.servers import open_aio_client
 from markethistory.many import is_pattern
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def markets_of(server: str, given: Sequence[str]) -> list[str]:
         return list(dict.fromkeys(given))
 
     async def expand() -> list[str]:
-        async with aio.connect(server) as history:
+        async with open_aio_client(server) as history:
             return await history.expand(given)
 
     try:
@@ -39,7 +39,7 @@ def stored_of(server: str, given: Sequence[str]) -> list[str]:
 
     async def expand() -> list[str]:
         names: list[str] = []
-        async with aio.connect(server) as history:
+        async with open_aio_client(server) as history:
             for name in given:
                 found = [one.series for one in await history.series(name)] if is_pattern(name) else [name]
                 if not found:

@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from markethistory import aio
 from markethistory.cli.running import ExitCode, advice, complain, exit_code
+from markethistory.cli.servers import open_aio_client
 from markethistory.errors import MarketHistoryError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from markethistory import aio
 
 T = TypeVar("T")
 
@@ -38,7 +40,7 @@ async def fan_out(
             except MarketHistoryError as error:
                 return Outcome(name, error=error)
 
-    async with aio.connect(server) as history, asyncio.TaskGroup() as group:
+    async with open_aio_client(server) as history, asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(name)) for name in dict.fromkeys(series)]
     return [task.result() for task in tasks]
 

@@ -180,6 +180,10 @@ pub enum ErrorReason {
     /// quota settings uses it. What is stored is still served; ask again. Status UNAVAILABLE.
     /// {"reason":"QUOTA_UNAVAILABLE","domain":"markethistory","metadata":{"key":"ccxt:binance"}}
     QuotaUnavailable = 17,
+    /// The server asks for a token, and the call carries none that it knows; `problem` says whether it is missing or wrong,
+    /// never its value. Status UNAUTHENTICATED.
+    /// {"reason":"UNAUTHENTICATED","domain":"markethistory","metadata":{"header":"authorization","problem":"missing"}}
+    Unauthenticated = 18,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -206,6 +210,7 @@ impl ErrorReason {
             Self::ShuttingDown => "ERROR_REASON_SHUTTING_DOWN",
             Self::Internal => "ERROR_REASON_INTERNAL",
             Self::QuotaUnavailable => "ERROR_REASON_QUOTA_UNAVAILABLE",
+            Self::Unauthenticated => "ERROR_REASON_UNAUTHENTICATED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -229,6 +234,7 @@ impl ErrorReason {
             "ERROR_REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
             "ERROR_REASON_QUOTA_UNAVAILABLE" => Some(Self::QuotaUnavailable),
+            "ERROR_REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
             _ => None,
         }
     }

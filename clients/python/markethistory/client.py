@@ -9,7 +9,10 @@ returned completely or not at all. Never does: compute anything about series, co
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
 
@@ -21,11 +24,12 @@ from markethistory import channels, requests
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.direct import DirectChannel
 from markethistory.ensuring import EnsureSession
-from markethistory.errors import MarketHistoryError
+from markethistory.errors import MarketHistoryError, Unavailable
 from markethistory.few import LastSession, table_of
+from markethistory.many import SeriesPattern, SeriesResult, as_many, check_jobs
 from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
-from markethistory.reads import Reads
+from markethistory.reads import Reads, stop
 from markethistory.retry import Deadline, RetryPolicy
 from markethistory.status import error_of, pause_after
 from markethistory.v1 import history_service_pb2 as pb
@@ -33,7 +37,7 @@ from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
 from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, ReadSummary, StoredSeries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from types import TracebackType
 
     from markethistory.channels import Tls
@@ -139,6 +143,41 @@ class Client:
         if few is not None:
             return self._few(few, timeout)
         return self._table(requests.last_request(series, count, end, options), timeout)
+
+    def expand(self, series: str | Iterable[str], *, timeout: float | None = None) -> list[str]:
+        """Series ids for ids and patterns, in order, each once. Asks for the markets of each pattern's exchange.
+
+        Raises NotFound for a pattern that no active market matches, ValueError for one that is none.
+        """
+        deadline, names = Deadline(timeout), list[str]()
+        for one in as_many(series):
+            if isinstance(one, SeriesPattern):
+                names += one.ids(self.markets(one.exchange, one.symbols, timeout=deadline.left()))
+            else:
+                names.append(one)
+        return list(dict.fromkeys(names))
+
+    def read_many(
+        self,
+        series: str | Iterable[str],
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        jobs: int = 4,
+        timeout: float | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> Generator[SeriesResult, None, None]:
+        """Reads the rows of `[start, end)` of several series, up to `jobs` at once; they come in the order asked for.
+
+        `series` are ids and patterns such as `ohlcv:binance:*/USDT:1m`, see `expand`. One that fails stops no other:
+        its result has the error. No more than `jobs` tables wait to be taken. Nothing warns of a table that is
+        incomplete: its schema's metadata tells, and `require_complete=True` makes it an error. Leaving early cancels
+        the reads.
+        """
+        check_jobs(jobs)
+        names = self.expand(series, timeout=timeout)
+        asked = [requests.read_request(name, start, end, options) for name in names]
+        return self._read_each(asked, jobs, timeout)
 
     def read_batches(
         self,
@@ -271,11 +310,26 @@ class Client:
 
     def _table(self, request: pb.ReadRangeRequest, timeout: float | None) -> pa.Table:
         stream = BatchStream(self._reads.range, request, self._retry, timeout, warn=False)
-        batches = list(stream)
-        summary, schema = stream.summary, stream.schema
-        requests.warn_if_incomplete(request.series, summary, stacklevel=3)
-        table = pa.Table.from_batches(batches, schema)
-        return table.replace_schema_metadata(requests.summary_metadata(request.series, summary))
+        table = stream.table()
+        requests.warn_if_incomplete(request.series, stream.summary, stacklevel=3)
+        return table
+
+    def _read_each(
+        self, asked: Sequence[pb.ReadRangeRequest], jobs: int, timeout: float | None
+    ) -> Generator[SeriesResult, None, None]:
+        streams = (BatchStream(self._reads.range, request, self._retry, timeout, warn=False) for request in asked)
+        under_way: deque[tuple[BatchStream, Future[SeriesResult]]] = deque()
+        with ThreadPoolExecutor(jobs, "markethistory") as pool:
+            try:
+                for stream in streams:
+                    under_way.append((stream, pool.submit(_result_of, stream)))
+                    if len(under_way) == jobs:
+                        yield under_way.popleft()[1].result()
+                while under_way:
+                    yield under_way.popleft()[1].result()
+            finally:
+                for stream, _ in under_way:
+                    stream.cancel()
 
     def _few(self, request: pb.ReadLastRequest, timeout: float | None) -> pa.Table:
         session, deadline = LastSession(self._retry), Deadline(timeout)
@@ -323,6 +377,8 @@ class BatchStream:
         warn: bool = True,
     ) -> None:
         self._read_range = read_range
+        self._call: Messages | None = None
+        self._cancelled = threading.Event()
         self._series = request.series
         self._session = ReadSession(request, policy)
         self._warn = warn
@@ -352,6 +408,22 @@ class BatchStream:
         """Cancels the read if it is under way."""
         self._batches.close()
 
+    def cancel(self) -> None:
+        """Cancels the read from another thread than the one that iterates, where it raises then."""
+        self._cancelled.set()
+        if self._call is not None:
+            stop(self._call)
+
+    @property
+    def series(self) -> str:
+        """The series that is read."""
+        return self._series
+
+    def table(self) -> pa.Table:
+        """All rows that are left, as a table whose metadata has the summary; see Client.read."""
+        table = pa.Table.from_batches(list(self), self.schema)
+        return table.replace_schema_metadata(requests.summary_metadata(self._series, self.summary))
+
     @property
     def schema(self) -> pa.Schema:
         """The rows' schema. Raises RuntimeError before the first batch was taken."""
@@ -369,13 +441,24 @@ class BatchStream:
     def _run(self, deadline: Deadline) -> Generator[pa.RecordBatch, None, None]:
         session = self._session
         while not session.done:
-            call = self._read_range(session.request(), deadline.left())
+            call = self._call = self._read_range(session.request(), deadline.left())
+            if self._cancelled.is_set():  # before there was a call to stop
+                stop(call)
             try:
                 for message in call:
                     yield from session.receive(message)
                 session.finish()
             except (grpc.RpcError, MarketHistoryError) as failure:
+                if self._cancelled.is_set():
+                    raise Unavailable("the read was cancelled") from failure
                 if not session.done:
-                    time.sleep(pause_after(session, failure, deadline))
+                    self._cancelled.wait(pause_after(session, failure, deadline))
             finally:
                 call.cancel()
+
+
+def _result_of(stream: BatchStream) -> SeriesResult:
+    try:
+        return SeriesResult(stream.series, stream.table())
+    except MarketHistoryError as error:
+        return SeriesResult(stream.series, error=error)

@@ -195,7 +195,7 @@ class DirectCall:
         self._deadline = deadline
         self._connection: Connection | None = None
         self._left = 0
-        self._answered = self._cut = self._over = False
+        self._answered = self._cut = self._over = self._stopped = False
 
     def __iter__(self) -> Self:
         return self
@@ -229,11 +229,20 @@ class DirectCall:
             connection.reset()
             self._channel.drop(connection)
 
+    def stop(self) -> None:
+        """Makes the thread that takes messages fail; the one thing that another thread may do."""
+        self._stopped = True
+        connection = self._connection
+        if connection is not None:
+            connection.abort()
+
     def _next(self) -> memoryview | None:
         """The next message; None if all have come and the call ended well."""
         if self._connection is None:
             self._connection = self._channel.take(len(self._body), self._deadline)
             self._connection.request(self._fields, self._body, self._deadline)
+            if self._stopped:  # before there was a connection to abort
+                raise Broken("the call was stopped")
         prefix = bytearray(_PREFIX_BYTES)
         if not self._fill(self._connection, memoryview(prefix)):
             return None

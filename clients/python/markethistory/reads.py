@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 
-from markethistory.direct import CallFailed, DirectMethod
+from markethistory.direct import CallFailed, DirectCall, DirectMethod
 from markethistory.v1 import history_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -28,7 +28,15 @@ class Messages(Protocol):
     def __iter__(self) -> Iterator[bytes | memoryview]: ...
 
     def cancel(self) -> object:
-        """Ends the call if it is not over."""
+        """Ends the call if it is not over; for the thread that iterates."""
+
+
+def stop(call: Messages) -> None:
+    """Ends a call from another thread than the one that iterates, which gets an error."""
+    if isinstance(call, DirectCall):
+        call.stop()
+    else:
+        call.cancel()
 
 
 class Reads:

@@ -119,17 +119,17 @@ class ScriptedSource:
         assert series.timeframe is not None
         return series.timeframe.grid().ceil(self.listed_at)
 
-    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
-        raise NotImplementedError
-
-    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
-        raise NotImplementedError
-
     async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
         observer.calling()
         await asyncio.sleep(0)
         assert series.timeframe is not None
         return series.timeframe.grid().floor(self.now(series.exchange))
+
+    async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
+        raise NotImplementedError
+
+    async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
+        raise NotImplementedError
 
     async def markets(self, exchange: str) -> Markets:
         return Markets(tuple(Market(symbol, "spot", True) for symbol in sorted(self.symbols)), ("1m", "1h"))

@@ -7,6 +7,7 @@ within the configured bound, a second one stops at once; both end well.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
@@ -14,9 +15,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 from historyd.config_errors import ConfigError
 from historyd.engine.history import HistoryEngine
+from historyd.heap import keep_memory
+from historyd.observability.alerts import Alerts
+from historyd.observability.hooks import NOBODY
 from historyd.observability.logging import log_to_stderr
+from historyd.observability.receivers import NoReceiver, receivers_of
 from historyd.ratelimit.options import RateLimiterOptions, Scope
 from historyd.ratelimit.process import ProcessLimiters
+from historyd.service.access import Access, Tls
 from historyd.service.server import HistoryServer
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
@@ -27,10 +33,12 @@ if TYPE_CHECKING:
 
     from historyd.config import Config
     from historyd.leases.base import Leases
+    from historyd.observability.hooks import Hooks
     from historyd.ratelimit.base import Limiter
     from historyd.ratelimit.link import Links
     from historyd.sources.base import Source
 
+log: Final = logging.getLogger(__name__)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -43,22 +51,40 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
     check_exchanges(config)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_place(config.store.place))
+        hooks = await _open_alerts(config, stack)
         links = await _open_links(config, stack)
-        source = await _open_source(config, links, stack)
+        source = await _open_source(config, links, hooks, stack)
         leases = await _open_leases(config, links, store.uuid, stack)
-        yield await stack.enter_async_context(HistoryEngine(store, source, leases=leases))
+        yield await stack.enter_async_context(HistoryEngine(store, source, leases=leases, hooks=hooks))
 
 
 async def serve(config: Config) -> None:
     """Serves until a signal; prints one line once it can be asked. Raises as `open_engine`, or CannotListen."""
     log_to_stderr(config.log_level)
+    keep_memory()
+    access = access_of(config)
+    for warning in access.warnings(config.listen):
+        log.warning(warning)
     with _Signals() as signals:
-        async with open_engine(config) as engine, HistoryServer(engine, config.listen) as server:
+        async with open_engine(config) as engine, HistoryServer(engine, config.listen, access) as server:
             print(f"historyd listening on {server.address}, store {describe(config.store.place)}", flush=True)  # noqa: T201 -- what a caller waits for
             await signals.first.wait()
             await _drain(server, config.drain_s, signals)
             if signals.second.is_set():
                 engine.abandon()
+
+
+def access_of(config: Config) -> Access:
+    """Who may ask, and how. Raises ConfigError if TLS cannot be had from the files named."""
+    if config.tls is None:
+        return Access(tokens=config.tokens)
+    try:
+        tls = Tls.load(config.tls.certificate, config.tls.key, config.tls.client_ca)
+    except OSError as error:
+        raise ConfigError([f"tls: {error.filename} cannot be read: {error.strerror}"]) from None
+    except ValueError as error:
+        raise ConfigError([f"tls: {error}"]) from None
+    return Access(tls, config.tokens)
 
 
 def check_exchanges(config: Config) -> None:
@@ -128,7 +154,25 @@ def _shared_quotas(config: Config) -> list[RateLimiterOptions]:
     return [given.rate_limiter for given in config.exchanges.values() if given.rate_limiter.scope is Scope.CLUSTER]
 
 
-async def _open_source(config: Config, links: Links | None, stack: AsyncExitStack) -> Source | None:
+def check_alerts(config: Config) -> None:
+    """Raises ConfigError if a receiver of alerts is none. Sends nothing."""
+    try:
+        receivers_of(config.alerts.to, config.alerts.timeout_s)
+    except NoReceiver as error:
+        raise ConfigError([str(error)]) from None
+
+
+async def _open_alerts(config: Config, stack: AsyncExitStack) -> Hooks:
+    """What hears of troubles; nobody if nobody is to be told."""
+    if not config.alerts.to:
+        return NOBODY
+    try:
+        return await stack.enter_async_context(Alerts(config.alerts))
+    except NoReceiver as error:
+        raise ConfigError([str(error)]) from None
+
+
+async def _open_source(config: Config, links: Links | None, hooks: Hooks, stack: AsyncExitStack) -> Source | None:
     if find_spec("ccxt") is None:
         return None
     from historyd.sources.ccxt import CcxtSource  # noqa: PLC0415 -- ccxt is an extra
@@ -140,7 +184,7 @@ async def _open_source(config: Config, links: Links | None, stack: AsyncExitStac
         named = config.exchanges.get(exchange)
         return limiters.limiter(exchange, host_group, named.rate_limiter if named is not None else defaults)
 
-    return await stack.enter_async_context(CcxtSource(limiter_for, dict(_exchange_options(config))))
+    return await stack.enter_async_context(CcxtSource(limiter_for, dict(_exchange_options(config)), hooks=hooks))
 
 
 def _exchange_options(config: Config) -> Iterator[tuple[str, ExchangeOptions]]:

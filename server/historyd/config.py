@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from historyd.config_errors import ConfigError, explain, no_such_key
+from historyd.observability.options import AlertOptions
 from historyd.ratelimit.options import RateLimiterOptions
 from historyd.stores.questdb_options import PG_PORT, QuestDbOptions, Tables
 
@@ -33,6 +34,7 @@ CONFIG_VARIABLE: Final = "HISTORYD_CONFIG"
 """Names the file, for those who cannot give a command line; the only variable that is no key."""
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _EXCHANGE: Final = re.compile(r"[a-z0-9_]{1,40}")
+_LEAST_TOKEN: Final = 16
 _VERBATIM: Final = "ccxt"
 """Under this key an empty value is a value."""
 
@@ -54,6 +56,20 @@ def _check_base_url(text: str) -> str:
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _check_token(text: str) -> str:
+    if len(text) < _LEAST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"must be at least {_LEAST_TOKEN} printable ASCII characters, without spaces")
+    return text
+
+
+class TlsConfig(_Section):
+    """Files in PEM: the server's certificate, with what signed it, and its key; `client_ca`: clients show one too."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
 
 
 class EmbeddedConfig(_Section):
@@ -139,10 +155,13 @@ class Config(BaseSettings):
     Attributes:
         listen: address of the server, port 0 for a free one.
         drain_s: seconds that calls under way may go on after SIGTERM.
+        tls: speak TLS; default plain.
+        tokens: what calls must carry one of; none: every call is answered.
         log_level: least level that is logged; calls are logged at `info`.
         store: where rows and coverage live.
         connectors: where shared services are.
         exchanges: settings by CCXT id; an exchange not named has the defaults.
+        alerts: who is told of what goes wrong.
     """
 
     model_config = SettingsConfigDict(
@@ -152,9 +171,12 @@ class Config(BaseSettings):
     listen: Annotated[str, AfterValidator(check_listen)] = "127.0.0.1:50051"
     drain_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    tls: TlsConfig | None = None
+    tokens: Annotated[tuple[Annotated[str, AfterValidator(_check_token)], ...], Field(repr=False)] = ()
     store: StoreConfig = StoreConfig()
     connectors: ConnectorsConfig = ConnectorsConfig()
     exchanges: dict[str, ExchangeConfig] = Field(default_factory=dict)
+    alerts: AlertOptions = AlertOptions()
 
     @field_validator("exchanges")
     @classmethod

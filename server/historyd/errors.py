@@ -21,7 +21,8 @@
     │   ├── QuotaUnavailable    the quota is shared, and what it is shared through is away
     │   ├── StoreUnavailable
     │   └── ShuttingDown
-    └── CorruptPage             stored rows are damaged
+    ├── CorruptPage             stored rows are damaged
+    └── Unauthenticated         the call carries no token, or a wrong one
 
 Promises: `str(error)` is fit for a stranger: no driver's text, no DSN, no path. The cause, if there is one,
 is chained (`raise ... from cause`) and only ever logged. `metadata` names what was wrong and with what value.
@@ -230,6 +231,19 @@ class CorruptPage(HistoryError):
             f"stored rows of {series} in {page} are damaged: `historyd forget` that range and ask again",
             series=series,
             page=page,
+        )
+
+
+class Unauthenticated(HistoryError):
+    """The call carries no token that this server knows; `problem` says why, never with what value."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"this server wants 'authorization: Bearer TOKEN' in a call's metadata: {problem}",
+            header="authorization",
+            problem=problem,
         )
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATORS = {"python": "python", "go": "go", "rust": ".tools/bin/protoc-gen-tonic"}
+GENERATORS = {
+    "python": "python",
+    "go": "go",
+    "rust": ".tools/bin/protoc-gen-tonic",
+    "typescript": "clients/typescript/node_modules/.bin/protoc-gen-es",
+}
 """What has to be there to generate a language's code."""
 BUF = shutil.which("buf", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}") or "no-buf-here"
 EMPTY_MODULE = "version: v2\nmodules:\n  - path: proto\nbreaking:\n  use:\n    - WIRE_JSON\n"

@@ -26,6 +26,7 @@ EVERY_ERROR: list[tuple[errors.HistoryError, int]] = [
     (errors.QuotaUnavailable("away", key="ccxt:binance"), code_pb2.UNAVAILABLE),
     (errors.ShuttingDown(), code_pb2.UNAVAILABLE),
     (errors.CorruptPage("s", "p"), code_pb2.DATA_LOSS),
+    (errors.Unauthenticated("missing"), code_pb2.UNAUTHENTICATED),
 ]
 
 

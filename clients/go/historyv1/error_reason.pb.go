@@ -86,6 +86,10 @@ const (
 	// quota settings uses it. What is stored is still served; ask again. Status UNAVAILABLE.
 	// {"reason":"QUOTA_UNAVAILABLE","domain":"markethistory","metadata":{"key":"ccxt:binance"}}
 	ErrorReason_ERROR_REASON_QUOTA_UNAVAILABLE ErrorReason = 17
+	// The server asks for a token, and the call carries none that it knows; `problem` says whether it is missing or wrong,
+	// never its value. Status UNAUTHENTICATED.
+	// {"reason":"UNAUTHENTICATED","domain":"markethistory","metadata":{"header":"authorization","problem":"missing"}}
+	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 18
 )
 
 // Enum value maps for ErrorReason.
@@ -109,6 +113,7 @@ var (
 		15: "ERROR_REASON_SHUTTING_DOWN",
 		16: "ERROR_REASON_INTERNAL",
 		17: "ERROR_REASON_QUOTA_UNAVAILABLE",
+		18: "ERROR_REASON_UNAUTHENTICATED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":          0,
@@ -129,6 +134,7 @@ var (
 		"ERROR_REASON_SHUTTING_DOWN":        15,
 		"ERROR_REASON_INTERNAL":             16,
 		"ERROR_REASON_QUOTA_UNAVAILABLE":    17,
+		"ERROR_REASON_UNAUTHENTICATED":      18,
 	}
 )
 
@@ -163,7 +169,7 @@ var File_markethistory_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_markethistory_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"#markethistory/v1/error_reason.proto\x12\x10markethistory.v1*\xd4\x04\n" +
+	"#markethistory/v1/error_reason.proto\x12\x10markethistory.v1*\xf6\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n" +
@@ -183,7 +189,8 @@ const file_markethistory_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_ORIGIN_MISMATCH\x10\x0e\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x0f\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x10\x12\"\n" +
-	"\x1eERROR_REASON_QUOTA_UNAVAILABLE\x10\x11B\x17\n" +
+	"\x1eERROR_REASON_QUOTA_UNAVAILABLE\x10\x11\x12 \n" +
+	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x12B\x17\n" +
 	"\x13io.markethistory.v1P\x01b\x06proto3"
 
 var (

@@ -8,6 +8,7 @@
 `markethistory.aio.connect` is the asyncio twin, `markethistory.qmtl` the bridge to qmtl.
 """
 
+from markethistory.channels import Tls
 from markethistory.client import BatchStream, Client, connect
 from markethistory.errors import (
     AccessDenied,
@@ -24,6 +25,7 @@ from markethistory.errors import (
     TimedOut,
     Unavailable,
 )
+from markethistory.many import SeriesResult
 from markethistory.quality import QualityDay, QualityReport, QuarantinedRow
 from markethistory.retry import RetryPolicy
 from markethistory.values import (
@@ -66,10 +68,12 @@ __all__ = [
     "ReadSummary",
     "Refused",
     "RetryPolicy",
+    "SeriesResult",
     "ServerError",
     "StoredSeries",
     "TimeRange",
     "TimedOut",
+    "Tls",
     "Unavailable",
     "Wait",
     "WaitCause",

@@ -10,20 +10,23 @@ the decoding of a chunk.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
 import pyarrow as pa
 
-from markethistory import requests
-from markethistory.client import READ_LAST, READ_RANGE
+from markethistory import channels, requests
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
 from markethistory.few import LastSession, table_of
+from markethistory.many import SeriesPattern, SeriesResult, as_many, check_jobs
 from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
+from markethistory.reads import READ_LAST, READ_RANGE
 from markethistory.retry import RetryPolicy
 from markethistory.status import error_of, pause_after
 from markethistory.v1 import history_service_pb2 as pb
@@ -31,21 +34,31 @@ from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
 from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, ReadSummary, StoredSeries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from types import TracebackType
 
+    from markethistory.channels import Tls
     from markethistory.ensuring import EnsureEvent, ProgressCallback
     from markethistory.requests import ReadOptions
     from markethistory.times import Moment
 
+    ReadRange = Callable[..., Any]  # a grpc.aio.UnaryStreamMultiCallable that brings the token
 
-def connect(target: str = requests.DEFAULT_TARGET, *, retry: RetryPolicy | None = None) -> AsyncClient:
+
+def connect(
+    target: str = requests.DEFAULT_TARGET,
+    *,
+    tls: Tls | bool = False,
+    token: str | None = None,
+    retry: RetryPolicy | None = None,
+) -> AsyncClient:
     """A client of the server at `target` (`host:port`), for the running event loop. Nothing is sent yet.
 
-    Raises RuntimeError if no event loop is running.
+    `tls` and `token` as in `markethistory.connect`, and what it raises. Raises RuntimeError if no event loop runs.
     """
+    channels.check_token(token, target, tls)
     asyncio.get_running_loop()
-    return AsyncClient(grpc.aio.insecure_channel(target, options=requests.CHANNEL_OPTIONS), retry=retry)
+    return AsyncClient(channels.open_aio_channel(target, tls), token=token, retry=retry)
 
 
 class AsyncClient:
@@ -56,12 +69,16 @@ class AsyncClient:
     or ISO 8601 strings; ranges are half-open, an absent end is now.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, *, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, token: str | None = None, retry: RetryPolicy | None = None
+    ) -> None:
         self._channel = channel
         self._stub = HistoryServiceStub(channel)
-        self._read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
+        read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
             READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
         )
+        self._metadata = channels.metadata_of(token)
+        self._read_range: ReadRange = partial(read_range, metadata=self._metadata)
         self._read_last: grpc.aio.UnaryUnaryMultiCallable[pb.ReadLastRequest, bytes] = channel.unary_unary(
             READ_LAST, request_serializer=pb.ReadLastRequest.SerializeToString, response_deserializer=None
         )
@@ -113,6 +130,53 @@ class AsyncClient:
         if few is not None:
             return await self._few(few)
         return await self._table(requests.last_request(series, count, end, options))
+
+    async def expand(self, series: str | Iterable[str]) -> list[str]:
+        """Series ids for ids and patterns, in order, each once. Asks for the markets of each pattern's exchange.
+
+        Raises NotFound for a pattern that no active market matches, ValueError for one that is none.
+        """
+        names: list[str] = []
+        for one in as_many(series):
+            if isinstance(one, SeriesPattern):
+                names += one.ids(await self.markets(one.exchange, one.symbols))
+            else:
+                names.append(one)
+        return list(dict.fromkeys(names))
+
+    async def read_many(
+        self,
+        series: str | Iterable[str],
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        jobs: int = 4,
+        **options: Unpack[ReadOptions],
+    ) -> AsyncGenerator[SeriesResult, None]:
+        """Reads the rows of `[start, end)` of several series, up to `jobs` at once; they come in the order asked for.
+
+        `series` are ids and patterns such as `ohlcv:binance:*/USDT:1m`, see `expand`. One that fails stops no other:
+        its result has the error. No more than `jobs` tables wait to be taken. Nothing warns of a table that is
+        incomplete: its schema's metadata tells, and `require_complete=True` makes it an error. Leaving early cancels
+        the reads.
+        """
+        check_jobs(jobs)
+        asked = [requests.read_request(name, start, end, options) for name in await self.expand(series)]
+        under_way: deque[asyncio.Task[SeriesResult]] = deque()
+        try:
+            for request in asked:
+                stream = AsyncBatchStream(self._read_range, request, self._retry, warn=False)
+                under_way.append(asyncio.create_task(_result_of(stream)))
+                if len(under_way) == jobs:
+                    yield await under_way[0]
+                    under_way.popleft()
+            while under_way:
+                yield await under_way[0]
+                under_way.popleft()
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     def read_batches(
         self,
@@ -185,7 +249,7 @@ class AsyncClient:
         Default: all of time up to now.
         """
         request = requests.coverage_request(series, start, end)
-        return list(spans_of((await _unary(self._stub.Coverage, request)).spans))
+        return list(spans_of((await self._unary(self._stub.Coverage, request)).spans))
 
     async def quality(
         self,
@@ -202,7 +266,7 @@ class AsyncClient:
         """
         session = QualitySession(series, start, end, row_limit)
         while not session.done:
-            session.receive(await _unary(self._stub.Quality, session.request()))
+            session.receive(await self._unary(self._stub.Quality, session.request()))
         return session.report()
 
     async def series(self, pattern: str = "") -> list[StoredSeries]:
@@ -210,7 +274,7 @@ class AsyncClient:
         request = pb.ListSeriesRequest(pattern=pattern, page_size=requests.PAGE_SIZE)
         found: list[StoredSeries] = []
         while True:
-            page = await _unary(self._stub.ListSeries, request)
+            page = await self._unary(self._stub.ListSeries, request)
             found.extend(map(series_of, page.series))
             request.page_token = page.next_page_token
             if not page.next_page_token:
@@ -221,25 +285,29 @@ class AsyncClient:
         request = pb.ListMarketsRequest(exchange=exchange, pattern=pattern, page_size=requests.PAGE_SIZE)
         found: list[Market] = []
         while True:
-            page = await _unary(self._stub.ListMarkets, request)
+            page = await self._unary(self._stub.ListMarkets, request)
             found.extend(map(market_of, page.markets))
             request.page_token = page.next_page_token
             if not page.next_page_token:
                 return Markets(tuple(found), tuple(page.timeframes))
 
+    async def _unary(self, method: grpc.aio.UnaryUnaryMultiCallable[Any, Any], request: object) -> Any:
+        try:
+            return await method(request, metadata=self._metadata)
+        except grpc.RpcError as failure:
+            raise error_of(failure) from failure
+
     async def _table(self, request: pb.ReadRangeRequest) -> pa.Table:
         stream = AsyncBatchStream(self._read_range, request, self._retry, warn=False)
-        batches = [batch async for batch in stream]
-        summary, schema = stream.summary, stream.schema
-        requests.warn_if_incomplete(request.series, summary, stacklevel=3)
-        table = pa.Table.from_batches(batches, schema)
-        return table.replace_schema_metadata(requests.summary_metadata(request.series, summary))
+        table = await stream.table()
+        requests.warn_if_incomplete(request.series, stream.summary, stacklevel=3)
+        return table
 
     async def _few(self, request: pb.ReadLastRequest) -> pa.Table:
         session = LastSession(self._retry)
         while True:
             try:
-                answer = await self._read_last(request)
+                answer = await self._read_last(request, metadata=self._metadata)
             except grpc.RpcError as failure:
                 await asyncio.sleep(pause_after(session, failure))
             else:
@@ -253,7 +321,7 @@ class AsyncClient:
 
     async def _ensure_events(self, session: EnsureSession) -> AsyncGenerator[EnsureEvent, None]:
         while not session.done:
-            call = self._stub.EnsureRange(session.request())
+            call = self._stub.EnsureRange(session.request(), metadata=self._metadata)
             try:
                 async for message in call:
                     for item in session.receive(message):
@@ -274,7 +342,7 @@ class AsyncBatchStream:
 
     def __init__(
         self,
-        read_range: grpc.aio.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes],
+        read_range: ReadRange,
         request: pb.ReadRangeRequest,
         policy: RetryPolicy,
         *,
@@ -311,6 +379,17 @@ class AsyncBatchStream:
         await self._batches.aclose()
 
     @property
+    def series(self) -> str:
+        """The series that is read."""
+        return self._series
+
+    async def table(self) -> pa.Table:
+        """All rows that are left, as a table whose metadata has the summary; see AsyncClient.read."""
+        batches = [batch async for batch in self]
+        table = pa.Table.from_batches(batches, self.schema)
+        return table.replace_schema_metadata(requests.summary_metadata(self._series, self.summary))
+
+    @property
     def schema(self) -> pa.Schema:
         """The rows' schema. Raises RuntimeError before the first batch was taken."""
         if self._session.schema is None:
@@ -340,8 +419,8 @@ class AsyncBatchStream:
                 call.cancel()
 
 
-async def _unary(method: grpc.aio.UnaryUnaryMultiCallable[Any, Any], request: object) -> Any:
+async def _result_of(stream: AsyncBatchStream) -> SeriesResult:
     try:
-        return await method(request)
-    except grpc.RpcError as failure:
-        raise error_of(failure) from failure
+        return SeriesResult(stream.series, await stream.table())
+    except MarketHistoryError as error:
+        return SeriesResult(stream.series, error=error)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from markethistory.channels import Tls
     from markethistory.values import CoverageSpan
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,6 +42,7 @@ _LATEST: Final = 253_402_214_400
 """9999-12-31, the end of the last range that can be asked for."""
 SERIES_KEYS: Final = frozenset({"mode", "exchange", "exchange_id", "symbols", "timeframe", "timeframes", "frame"})
 """Keys of a provider dictionary that say which series, and how its frames look."""
+_CONNECTION_KEYS: Final = frozenset({"server", "tls", "token"})
 _SERVER_KEYS: Final = frozenset({"questdb", "rate_limiter", "window_size", "max_retries", "retry_backoff_s"})
 
 
@@ -135,15 +137,25 @@ class SeriesProvider(ABC):
 
 
 class HistoryProvider(SeriesProvider):
-    """qmtl's history provider for one series of a historyd server at `server`.
+    """qmtl's history provider for one series of a historyd server at `server`; `tls` and `token` as in `connect`.
 
     It may be used from several event loops, one after the other. `aclose`, or an `async with` block, closes its
     connection; a loop that ends without that closes it, too.
     """
 
-    def __init__(self, series: str, *, server: str = DEFAULT_TARGET, frame: FrameLibrary | None = None) -> None:
+    def __init__(
+        self,
+        series: str,
+        *,
+        server: str = DEFAULT_TARGET,
+        tls: Tls | bool = False,
+        token: str | None = None,
+        frame: FrameLibrary | None = None,
+    ) -> None:
         super().__init__(series, frame=frame)
         self._server = server
+        self._tls = tls
+        self._token = token
         self._client: aio.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -151,20 +163,21 @@ class HistoryProvider(SeriesProvider):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """A provider for the first series of a configuration in qmtl's words.
 
-        Keys: `mode`, `exchange` or `exchange_id`, `symbols`, `timeframe`, `server` (`host:port`), `frame`. What the
-        server decides (`questdb`, `rate_limiter`, `window_size` ...) is passed over with a warning. Raises ValueError.
+        Keys: `mode`, `exchange` or `exchange_id`, `symbols`, `timeframe`, `server` (`host:port`), `tls`, `token`,
+        `frame`. What the server decides (`questdb`, `rate_limiter`, `window_size` ...) is passed over with a warning.
+        Raises ValueError.
         """
-        check_keys(config, SERIES_KEYS | _SERVER_KEYS | {"server"})
+        check_keys(config, SERIES_KEYS | _SERVER_KEYS | _CONNECTION_KEYS)
         decided = sorted(_SERVER_KEYS & config.keys())
         if decided:
             warnings.warn(f"the server decides about {', '.join(decided)}: set it in its configuration", stacklevel=2)
-        return cls(first_series(config), **_chosen(config, "server", "frame"))
+        return cls(first_series(config), **_chosen(config, *_CONNECTION_KEYS, "frame"))
 
     @classmethod
     def from_config_multi(cls, config: Mapping[str, Any]) -> dict[str, Self]:
         """A provider for each series of a configuration, by node id; see `all_series`."""
-        check_keys(config, SERIES_KEYS | _SERVER_KEYS | {"server"})
-        return {series: cls(series, **_chosen(config, "server", "frame")) for series in all_series(config)}
+        check_keys(config, SERIES_KEYS | _SERVER_KEYS | _CONNECTION_KEYS)
+        return {series: cls(series, **_chosen(config, *_CONNECTION_KEYS, "frame")) for series in all_series(config)}
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,7 +196,7 @@ class HistoryProvider(SeriesProvider):
     def _history(self) -> History:
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
-            self._client, self._loop = aio.connect(self._server), loop
+            self._client, self._loop = aio.connect(self._server, tls=self._tls, token=self._token), loop
         return self._client
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from markethistory.convert import Compression, compression, time_range, timestamp
 from markethistory.errors import IncompleteHistoryWarning
@@ -30,13 +30,6 @@ MOST_LAST: Final = 10_000_000
 MOST_FEW: Final = 1_000
 """Rows that ReadLast gives at most."""
 _NAMED_HOLES: Final = 3
-
-CHANNEL_OPTIONS: Final[list[tuple[str, Any]]] = [
-    ("grpc.max_receive_message_length", -1),  # the request bounds the chunks
-    ("grpc.initial_reconnect_backoff_ms", 100),  # a server that restarts is found soon
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 5000),
-]
 
 
 class ReadOptions(TypedDict, total=False):

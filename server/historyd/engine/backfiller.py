@@ -17,6 +17,7 @@ from historyd.engine.opening import Opener
 from historyd.engine.retrying import Retrying
 from historyd.engine.singleflight import Caller, SingleFlight
 from historyd.engine.trade_pages import TradeFetcher
+from historyd.engine.watching import WatchedFetcher, watched_opening
 from historyd.errors import NoSource
 from historyd.model.page import TRADE_PAGE_MS, Layout, Pages
 from historyd.model.time_range import EARLIEST, TimeRange
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from historyd.coverage import Unreachable
+    from historyd.engine.singleflight import Flight
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
+    from historyd.observability.hooks import Hooks
     from historyd.sources.base import Markets, Source
     from historyd.stores.base import Store
 
@@ -60,10 +63,12 @@ class Backfiller:
         leases: Leases,
         clock: Callable[[], int],
         sleep: Callable[[float], Awaitable[None]],
+        hooks: Hooks,
     ) -> None:
         self._store = store
         self._source = source
         self._leases = leases
+        self._hooks = hooks
         self._clock = clock
         self._retrying = Retrying(clock, sleep)
         self._probes = Probes(clock)
@@ -171,14 +176,17 @@ class Backfiller:
         fetcher = fetches(self._store, source, self._leases, self._probes, self._retrying, self._clock)
         jobs = (_job(view, window, believed_since) for window in missing.windows())
         caller = Caller(urgent=missing.page_count <= URGENT_PAGES, deadline=deadline)
-        return Backfill(self._page_flights, fetcher, jobs, caller)
+        return Backfill(self._page_flights, WatchedFetcher(fetcher, self._hooks), jobs, caller)
 
     def least_duration_s(self, exchange: str, calls: int) -> float:
         """Least seconds that the quota allows for so many calls; 0 without a source."""
         return self._source.least_duration(exchange, calls) if self._source else 0.0
 
     async def _open(self, series: SeriesId, job: Callable[..., Awaitable[Layout]], caller: Caller) -> None:
-        flight = self._open_flights.join((series, job.__name__), lambda flight: job(series, flight), caller)
+        def watched(flight: Flight[Layout]) -> Awaitable[Layout]:
+            return watched_opening(series, job(series, flight), self._hooks)
+
+        flight = self._open_flights.join((series, job.__name__), watched, caller)
         try:
             await flight.landed.wait()
         finally:

@@ -78,12 +78,13 @@ class Opener:
             return await self._store.open_series(series, origin, layout)
         policy = self._source.retry_policy(series.exchange)
         await self._retrying.call(policy, flight, lambda: self._source.check(series))
+        origin, venue = self._source.origin(series.exchange), self._source.venue(series.exchange)
         if series.timeframe is None:
             # Where trades begin may take a dozen calls to learn, which only a long range is worth.
-            return await self._store.open_series(series, self._source.origin(series.exchange), Layout(TRADE_PAGE_MS))
-        chosen = Layout(self._source.venue(series.exchange).page_bars, await self._anchor(series, flight))
-        layout = await self._store.open_series(series, self._source.origin(series.exchange), chosen)
-        if 0 < (self._source.venue(series.exchange).listing_calls or 0) <= CHEAP_CALLS:
+            return await self._store.open_series(series, origin, Layout(TRADE_PAGE_MS))
+        chosen = Layout(venue.page_bars, await self._anchor(series, flight))
+        layout = await self._store.open_series(series, origin, chosen)
+        if 0 < (venue.listing_calls or 0) <= CHEAP_CALLS:
             await self._learn_listing(series, layout, flight)
         return layout
 

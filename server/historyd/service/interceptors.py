@@ -100,6 +100,11 @@ def _subject(request: Any) -> str:
     return ""
 
 
+async def abort(context: Context, error: HistoryError) -> None:
+    """Ends a call that did not come to its method."""
+    await _abort(context, status_of(error))
+
+
 async def _abort(context: Context, failure: status_pb2.Status) -> None:
     """Ends the call with a status; raises, as gRPC wants it."""
     await context.abort_with_status(rpc_status.to_status(failure))

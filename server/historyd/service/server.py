@@ -15,6 +15,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from historyd.service.access import Access, TokenCheck
 from historyd.service.calls import Calls
 from historyd.service.flight import door as flight
 from historyd.service.flight.messages import SERVICE as FLIGHT
@@ -39,12 +40,14 @@ class CannotListen(OSError):
 class HistoryServer:
     """Listens while it is open, an async context manager; leaving it stops at once what is still under way."""
 
-    def __init__(self, engine: HistoryEngine, listen: str) -> None:
+    def __init__(self, engine: HistoryEngine, listen: str, access: Access | None = None) -> None:
         self._engine = engine
         self._listen = listen
+        self._access = access or Access()
         self._calls = Calls()
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS)
+        checks = [TokenCheck(self._access.tokens, self._calls)] if self._access.tokens else []
+        self._server = grpc.aio.server(interceptors=checks, options=_OPTIONS)
         self._refusing: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.address = listen
@@ -58,7 +61,7 @@ class HistoryServer:
         names = (SERVICE, FLIGHT, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server, pool=MemberAwarePool())
         try:
-            port = self._server.add_insecure_port(self._listen)
+            port = self._add_port()
         except RuntimeError:
             raise CannotListen(f"cannot listen on {self._listen}: the address is taken or not ours") from None
         self.address = f"{self._listen.rpartition(':')[0]}:{port}"
@@ -83,6 +86,11 @@ class HistoryServer:
             async with asyncio.timeout(bound_s):
                 await self._calls.idle()
         await self._stop()
+
+    def _add_port(self) -> int:
+        if self._access.tls is None:
+            return self._server.add_insecure_port(self._listen)
+        return self._server.add_secure_port(self._listen, self._access.tls.credentials())
 
     async def _stop(self) -> None:
         """Cancels all calls and returns when they have ended.

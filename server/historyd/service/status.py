@@ -20,6 +20,7 @@ from historyd.errors import (
     NotFound,
     RateLimited,
     Refused,
+    Unauthenticated,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _CODES: Final[Mapping[type[HistoryError], int]] = {
     RateLimited: code_pb2.RESOURCE_EXHAUSTED,
     Away: code_pb2.UNAVAILABLE,
     CorruptPage: code_pb2.DATA_LOSS,
+    Unauthenticated: code_pb2.UNAUTHENTICATED,
 }
 
 

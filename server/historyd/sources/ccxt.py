@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from historyd.errors import UnknownExchange
 from historyd.model.time_range import MICROS_PER_MS
 from historyd.model.venue import Market, Origin
+from historyd.observability.hooks import NOBODY
 from historyd.ratelimit.base import Cost
 from historyd.sources import listing
 from historyd.sources.base import Answer, Markets, RetryPolicy, TradesAnswer
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from historyd.model.time_range import TimeRange
     from historyd.model.venue import Venue
     from historyd.model.wait import Observer, Wait
+    from historyd.observability.hooks import Hooks
     from historyd.ratelimit.base import Limiter
     from historyd.sources.ccxt_bars import Bars
 
@@ -73,6 +75,7 @@ class CcxtSource:
         limiter_for: the limiter of an exchange's host group (venues.py; MAIN_GROUP is the spot hosts').
         exchanges: settings by ccxt id; an exchange not named has the defaults.
         host_clock: microseconds since 1970.
+        hooks: told of what venues answer.
     """
 
     def __init__(
@@ -80,10 +83,12 @@ class CcxtSource:
         limiter_for: Callable[[str, str], Limiter],
         exchanges: Mapping[str, ExchangeOptions] | None = None,
         host_clock: Callable[[], int] = _host_clock,
+        hooks: Hooks = NOBODY,
     ) -> None:
         self._limiter_for = limiter_for
         self._exchanges = dict(exchanges or {})
         self._host_clock = host_clock
+        self._hooks = hooks
         self._stack = AsyncExitStack()
         self._tasks: asyncio.TaskGroup | None = None
         self._sessions: dict[str, Session] = {}
@@ -210,6 +215,7 @@ class CcxtSource:
                 lambda group: self._limiter_for(exchange, group),
                 clock,
                 self._host_clock,
+                self._hooks,
             )
             self._desks[exchange] = desk
         return desk

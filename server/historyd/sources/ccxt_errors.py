@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from historyd.sources.venues import VenueTraits
 
-_REFUSALS: Final = {
+REFUSALS: Final = {
     401: "it does not accept the credentials: check apiKey and secret",
     403: "its firewall does not let this host or key in: check the proxy, the key's permissions or wait",
     451: "it does not serve this place for legal reasons: use a host it serves, or set base_url or a proxy",
@@ -106,8 +106,8 @@ def judge(error: Exception, reply: Reply, exchange: str, traits: VenueTraits, sy
 
 def _by_status(reply: Reply, names: set[str], exchange: str, symbol: str | None) -> HistoryError:
     status, code, after_s = reply.status or 0, str(reply.status), _retry_after_s(reply)
-    if status in _REFUSALS:
-        hint = _REFUSALS[451] if _BLOCKED.search(reply.body) else _REFUSALS[status]
+    if status in REFUSALS:
+        hint = REFUSALS[451] if _BLOCKED.search(reply.body) else REFUSALS[status]
         return VenueRefused(f"{exchange} refuses us (HTTP {status}): {hint}", exchange=exchange, http_status=code)
     if status >= 500 or status in {408, 425}:
         message = f"{exchange} answers with an error (HTTP {status})"

@@ -28,9 +28,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from historyd.errors import BadAnswer, ExchangeUnavailable, HistoryError, RateLimited
+from historyd.errors import BadAnswer, ExchangeUnavailable, HistoryError, RateLimited, VenueRefused
+from historyd.observability.hooks import NOBODY, AccessRefused, Answered, ClockSeen, PauseDemanded
 from historyd.ratelimit.base import Cost
-from historyd.sources.ccxt_errors import Reply, judge, redirected
+from historyd.sources.ccxt_errors import REFUSALS, Reply, judge, redirected
 from historyd.sources.ccxt_rows import count_rows
 from historyd.sources.trade_rows import PLAIN_TRADES
 from historyd.sources.used_weight import used_weights
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from historyd.model.wait import Observer
+    from historyd.observability.hooks import Hooks
     from historyd.ratelimit.base import Limiter
     from historyd.sources.clock import VenueClock
     from historyd.sources.venues import VenueTraits
@@ -105,6 +107,7 @@ class Desk:
         limiter_for: the limiter of a host group of this exchange.
         clock: the exchange's clock.
         host_clock: microseconds since 1970.
+        hooks: told of answers, pauses, refusals and clocks.
         bar_cost: what the last call for bars cost; None before the first.
     """
 
@@ -113,6 +116,7 @@ class Desk:
     limiter_for: Callable[[str], Limiter]
     clock: VenueClock
     host_clock: Callable[[], int]
+    hooks: Hooks = NOBODY
     bar_cost: Cost | None = None
 
 
@@ -187,7 +191,7 @@ class GovernedCalls(_CcxtExchange):
         token = _REQUEST.set(request)
         try:
             async with limiter.slot(request.question.observer):
-                return await super().fetch2(path, api, method, params or {}, config or {})
+                answer = await super().fetch2(path, api, method, params or {}, config or {})
         except HistoryError:
             raise
         except Exception as error:
@@ -195,7 +199,11 @@ class GovernedCalls(_CcxtExchange):
             judged = judge(error, request.reply, desk.exchange, desk.traits, request.question.symbol)
             if isinstance(judged, RateLimited):
                 limiter.penalise(judged.retry_after_s)
+            _tell(desk, request, judged)
             raise judged from error
+        else:
+            desk.hooks.happened(Answered(desk.exchange, group))
+            return answer
         finally:
             _REQUEST.reset(token)
 
@@ -247,6 +255,7 @@ class GovernedCalls(_CcxtExchange):
         # Error pages may come from anything on the way; their clocks are not the exchange's.
         if code == 200 and (date_s := request.reply.date_s) is not None:
             desk.clock.observe(date_s, request.sent_at, desk.host_clock())
+            desk.hooks.happened(ClockSeen(desk.exchange, desk.clock.ahead))
         return super().on_rest_response(code, reason, url, method, response_headers, response_body, *rest)
 
     def parse_ohlcvs(self, ohlcvs: Any, market: Any = None, timeframe: str = "1m", *_since_and_limit: Any) -> list[Any]:
@@ -273,3 +282,12 @@ class GovernedCalls(_CcxtExchange):
             return self.parse_trade(trade, market)
         except Exception:  # noqa: BLE001 - ccxt's parser may stumble in any way; the row is set aside
             return {"info": trade}
+
+
+def _tell(desk: Desk, request: _Request, error: HistoryError) -> None:
+    """Tells the hooks of a venue that wants a pause or refuses us."""
+    status = request.reply.status
+    if isinstance(error, RateLimited):
+        desk.hooks.happened(PauseDemanded(desk.exchange, request.group, status, error.retry_after_s))
+    elif isinstance(error, VenueRefused) and status in REFUSALS:
+        desk.hooks.happened(AccessRefused(desk.exchange, request.group, status, str(error)))

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from markethistory import connect
 from markethistory.cli.board import moment, table
 from markethistory.cli.documents import plain, say, say_error
+from markethistory.cli.expanding import stored_of
 from markethistory.cli.fanout import fan_out, tell_errors
 from markethistory.cli.moments import window
 from markethistory.cli.running import ExitCode, run
+from markethistory.cli.servers import open_client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def show_coverage(
     async def ask(history: AsyncClient, name: str) -> list[CoverageSpan]:
         return await history.coverage(name, first, behind)
 
-    outcomes = run(fan_out(server, series, jobs, ask))
+    outcomes = run(fan_out(server, stored_of(server, series), jobs, ask))
     for outcome in outcomes:
         if as_json and outcome.error is not None:
             say_error(outcome.series, outcome.error)
@@ -44,7 +45,7 @@ def show_coverage(
 
 def show_series(server: str, pattern: str, *, as_json: bool) -> None:
     """The series stored: a table, or one document a line."""
-    with connect(server) as history:
+    with open_client(server) as history:
         found = history.series(pattern)
     if as_json:
         for one in found:
@@ -57,7 +58,7 @@ def show_series(server: str, pattern: str, *, as_json: bool) -> None:
 
 def show_markets(server: str, exchange: str, pattern: str, *, as_json: bool) -> None:
     """The markets of an exchange: a table, or one document."""
-    with connect(server) as history:
+    with open_client(server) as history:
         found = history.markets(exchange, pattern)
     if as_json:
         say(exchange=exchange, timeframes=found.timeframes, markets=found.markets)

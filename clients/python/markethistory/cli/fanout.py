@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from markethistory import aio
 from markethistory.cli.running import ExitCode, advice, complain, exit_code
+from markethistory.cli.servers import open_aio_client
 from markethistory.errors import MarketHistoryError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from markethistory import aio
 
 T = TypeVar("T")
 
@@ -38,14 +40,17 @@ async def fan_out(
             except MarketHistoryError as error:
                 return Outcome(name, error=error)
 
-    async with aio.connect(server) as history, asyncio.TaskGroup() as group:
+    async with open_aio_client(server) as history, asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(name)) for name in dict.fromkeys(series)]
     return [task.result() for task in tasks]
 
 
 def tell_errors(server: str, outcomes: Iterable[Outcome[T]]) -> ExitCode:
-    """Complains of the series that failed, each in a line; gives the exit code of the first of them."""
-    failed = [(outcome.series, outcome.error) for outcome in outcomes if outcome.error is not None]
+    """Complains of the series that failed, each in a line, and how many they are; the exit code of the first."""
+    told = list(outcomes)
+    failed = [(outcome.series, outcome.error) for outcome in told if outcome.error is not None]
     for name, error in failed:
         complain(f"{name}: {advice(error, server)}")
+    if failed and len(told) > 1:
+        complain(f"{len(failed)} of {len(told)} series failed")
     return exit_code(failed[0][1]) if failed else ExitCode.OK

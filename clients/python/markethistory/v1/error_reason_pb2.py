@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#markethistory/v1/error_reason.proto\x12\x10markethistory.v1*\xd4\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_INVALID_SERIES\x10\x02\x12!\n\x1d\x45RROR_REASON_UNKNOWN_EXCHANGE\x10\x03\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_SYMBOL\x10\x04\x12\"\n\x1e\x45RROR_REASON_UNKNOWN_TIMEFRAME\x10\x05\x12\x1b\n\x17\x45RROR_REASON_INCOMPLETE\x10\x06\x12\x1a\n\x16\x45RROR_REASON_NO_SOURCE\x10\x07\x12\x1e\n\x1a\x45RROR_REASON_VENUE_REFUSED\x10\x08\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\t\x12%\n!ERROR_REASON_EXCHANGE_UNAVAILABLE\x10\n\x12\x1b\n\x17\x45RROR_REASON_BAD_ANSWER\x10\x0b\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_CORRUPT_PAGE\x10\r\x12 \n\x1c\x45RROR_REASON_ORIGIN_MISMATCH\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x0f\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x10\x12\"\n\x1e\x45RROR_REASON_QUOTA_UNAVAILABLE\x10\x11\x42\x17\n\x13io.markethistory.v1P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#markethistory/v1/error_reason.proto\x12\x10markethistory.v1*\xf6\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1f\n\x1b\x45RROR_REASON_INVALID_SERIES\x10\x02\x12!\n\x1d\x45RROR_REASON_UNKNOWN_EXCHANGE\x10\x03\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_SYMBOL\x10\x04\x12\"\n\x1e\x45RROR_REASON_UNKNOWN_TIMEFRAME\x10\x05\x12\x1b\n\x17\x45RROR_REASON_INCOMPLETE\x10\x06\x12\x1a\n\x16\x45RROR_REASON_NO_SOURCE\x10\x07\x12\x1e\n\x1a\x45RROR_REASON_VENUE_REFUSED\x10\x08\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\t\x12%\n!ERROR_REASON_EXCHANGE_UNAVAILABLE\x10\n\x12\x1b\n\x17\x45RROR_REASON_BAD_ANSWER\x10\x0b\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_CORRUPT_PAGE\x10\r\x12 \n\x1c\x45RROR_REASON_ORIGIN_MISMATCH\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x0f\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x10\x12\"\n\x1e\x45RROR_REASON_QUOTA_UNAVAILABLE\x10\x11\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x12\x42\x17\n\x13io.markethistory.v1P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023io.markethistory.v1P\001'
   _globals['_ERRORREASON']._serialized_start=58
-  _globals['_ERRORREASON']._serialized_end=654
+  _globals['_ERRORREASON']._serialized_end=688
 # @@protoc_insertion_point(module_scope)

@@ -95,6 +95,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     quota settings uses it. What is stored is still served; ask again. Status UNAVAILABLE.
     {"reason":"QUOTA_UNAVAILABLE","domain":"markethistory","metadata":{"key":"ccxt:binance"}}
     """
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 18
+    """The server asks for a token, and the call carries none that it knows; `problem` says whether it is missing or wrong,
+    never its value. Status UNAUTHENTICATED.
+    {"reason":"UNAUTHENTICATED","domain":"markethistory","metadata":{"header":"authorization","problem":"missing"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the google.rpc.ErrorInfo that every failed call carries (domain `markethistory`, the
@@ -175,5 +180,10 @@ ERROR_REASON_QUOTA_UNAVAILABLE: ErrorReason.ValueType  # 17
 """The exchange's quota is shared with other servers through Redis, and Redis cannot be asked, or a server with other
 quota settings uses it. What is stored is still served; ask again. Status UNAVAILABLE.
 {"reason":"QUOTA_UNAVAILABLE","domain":"markethistory","metadata":{"key":"ccxt:binance"}}
+"""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 18
+"""The server asks for a token, and the call carries none that it knows; `problem` says whether it is missing or wrong,
+never its value. Status UNAUTHENTICATED.
+{"reason":"UNAUTHENTICATED","domain":"markethistory","metadata":{"header":"authorization","problem":"missing"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

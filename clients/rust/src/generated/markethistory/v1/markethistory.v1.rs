@@ -180,6 +180,10 @@ pub enum ErrorReason {
     /// quota settings uses it. What is stored is still served; ask again. Status UNAVAILABLE.
     /// {"reason":"QUOTA_UNAVAILABLE","domain":"markethistory","metadata":{"key":"ccxt:binance"}}
     QuotaUnavailable = 17,
+    /// The server asks for a token, and the call carries none that it knows; `problem` says whether it is missing or wrong,
+    /// never its value. Status UNAUTHENTICATED.
+    /// {"reason":"UNAUTHENTICATED","domain":"markethistory","metadata":{"header":"authorization","problem":"missing"}}
+    Unauthenticated = 18,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -206,6 +210,7 @@ impl ErrorReason {
             Self::ShuttingDown => "ERROR_REASON_SHUTTING_DOWN",
             Self::Internal => "ERROR_REASON_INTERNAL",
             Self::QuotaUnavailable => "ERROR_REASON_QUOTA_UNAVAILABLE",
+            Self::Unauthenticated => "ERROR_REASON_UNAUTHENTICATED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -229,6 +234,7 @@ impl ErrorReason {
             "ERROR_REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
             "ERROR_REASON_QUOTA_UNAVAILABLE" => Some(Self::QuotaUnavailable),
+            "ERROR_REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
             _ => None,
         }
     }
@@ -368,7 +374,8 @@ pub struct CoverageRequest {
 /// What is known about the window asked for.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CoverageResponse {
-    /// Spans that tile the window, ascending, without holes or overlaps. At least one.
+    /// Spans that tile the window, ascending, without holes or overlaps. At least one, at most 25,000: a window of more is
+    /// INVALID_ARGUMENT, which names the end up to which to ask first.
     #[prost(message, repeated, tag="1")]
     pub spans: ::prost::alloc::vec::Vec<CoverageSpan>,
     /// The window as the server resolved it (an absent end is fixed here).
@@ -422,7 +429,7 @@ pub struct EnsurePlan {
     /// The range as the server resolved it.
     #[prost(message, optional, tag="1")]
     pub range: ::core::option::Option<TimeRange>,
-    /// Spans that will be fetched, ascending.
+    /// Spans that will be fetched, ascending. At most 25,000: a range of more is INVALID_ARGUMENT, and nothing is fetched.
     #[prost(message, repeated, tag="2")]
     pub missing: ::prost::alloc::vec::Vec<TimeRange>,
     /// Pages to fetch, those that other callers are fetching already among them. Unit: pages.
@@ -525,7 +532,8 @@ pub struct EnsureResult {
     /// Calls made to the exchange for the pages of this range. Unit: calls. 0 if all was covered.
     #[prost(int64, tag="3")]
     pub call_count: i64,
-    /// Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING.
+    /// Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING. At most
+    /// 25,000.
     #[prost(message, repeated, tag="4")]
     pub uncovered: ::prost::alloc::vec::Vec<CoverageSpan>,
     /// Rows set aside because they break a rule of their kind. Unit: rows.
@@ -652,7 +660,8 @@ pub struct ReadSummary {
     /// All that closed before this instant has been settled; what is later is PENDING.
     #[prost(message, optional, tag="2")]
     pub closed_through: ::core::option::Option<::prost_types::Timestamp>,
-    /// Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING.
+    /// Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING. At most 25,000: a read of
+    /// more ends with INVALID_ARGUMENT in place of its summary.
     #[prost(message, repeated, tag="3")]
     pub uncovered: ::prost::alloc::vec::Vec<CoverageSpan>,
     /// Rows of the range that were set aside because they break a rule of their kind. Unit: rows.

@@ -219,9 +219,9 @@ export type QualityDay = Message<"markethistory.v1.QualityDay"> & {
 
   /**
    * Outliers: bars whose close is implausibly far from that of the row before. With r = ln(close / close of the row
-   * before), m the median of r and s = 1.4826 * the median of |r - m| (where that is 0: 1.2533 * its mean), a bar is
-   * one if |r - m| > 20 s. m and s are those of the day's rows and the 500 rows before it; fewer than 20 values of r
-   * are not judged. Rows without a close are passed over. Worth a look, not necessarily wrong. Unit: bars. 0 for
+   * before), m the median of r and s = 0.608 * the 90th percentile of |r - m| (where that is 0: 1.2533 * its mean), a
+   * bar is one if |r - m| > 10 s. m and s are those of the day's rows and the 500 rows before it; fewer than 20 values
+   * of r are not judged. Rows without a close are passed over. Worth a look, not necessarily wrong. Unit: bars. 0 for
    * trades.
    *
    * @generated from field: int64 outlier_count = 14;

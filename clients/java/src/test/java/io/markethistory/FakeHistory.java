@@ -67,6 +67,9 @@ final class FakeHistory extends HistoryServiceImplBase implements AutoCloseable 
   private final Consumer<ServerCallStreamObserver<ReadRangeResponse>> script;
   private final Server server;
 
+  /** Where it listens, or did. */
+  final String target;
+
   FakeHistory(Consumer<ServerCallStreamObserver<ReadRangeResponse>> script) {
     this.script = script;
     try {
@@ -79,6 +82,7 @@ final class FakeHistory extends HistoryServiceImplBase implements AutoCloseable 
     } catch (IOException impossible) {
       throw new UncheckedIOException(impossible);
     }
+    target = "127.0.0.1:" + server.getPort();
   }
 
   /** A server whose reads answer with these messages. */
@@ -88,10 +92,6 @@ final class FakeHistory extends HistoryServiceImplBase implements AutoCloseable 
           messages.forEach(answer::onNext);
           answer.onCompleted();
         });
-  }
-
-  String target() {
-    return "127.0.0.1:" + server.getPort();
   }
 
   @Override

@@ -33,7 +33,7 @@ class MarketHistoryClientTest {
       new RetryPolicy(3, Duration.ofHours(1), Duration.ofHours(1));
 
   private static MarketHistoryClient client(FakeHistory server) {
-    return MarketHistoryClient.builder(server.target()).retry(QUICK).build();
+    return MarketHistoryClient.builder(server.target).retry(QUICK).build();
   }
 
   @Test
@@ -101,7 +101,7 @@ class MarketHistoryClientTest {
     var clock = Executors.newSingleThreadScheduledExecutor();
     try (var server =
             new FakeHistory(answer -> answer.onError(Status.UNAVAILABLE.asRuntimeException()));
-        var history = MarketHistoryClient.builder(server.target()).retry(PATIENT).build();
+        var history = MarketHistoryClient.builder(server.target).retry(PATIENT).build();
         var context = Context.current().withDeadlineAfter(2, TimeUnit.SECONDS, clock)) {
       context.run(
           () -> assertThrows(MarketHistoryException.class, () -> history.read(SERIES, DAY)));
@@ -133,10 +133,19 @@ class MarketHistoryClientTest {
   @Test
   void theTokenGoesWithEachCall() throws InterruptedException {
     try (var server = FakeHistory.answering(List.of());
-        var history = MarketHistoryClient.builder(server.target()).token("s3cret").build()) {
+        var history = MarketHistoryClient.builder(server.target).token("s3cret").build()) {
       history.coverage(SERIES, DAY);
       assertEquals("Bearer s3cret", server.authorizations.poll(30, TimeUnit.SECONDS));
     }
+  }
+
+  @Test
+  void aTokenDoesNotGoToAnotherMachineWithoutTls() {
+    var builder = MarketHistoryClient.builder("history.example:50051").token("s3cret");
+    var error = assertThrows(IllegalArgumentException.class, builder::build);
+    assertTrue(error.getMessage().startsWith("token: needs tls"));
+    builder.tls().build().close();
+    MarketHistoryClient.builder("[::1]:50051").token("s3cret").build().close();
   }
 
   @Test

@@ -5,26 +5,17 @@ import io.markethistory.Range;
 
 /** The example of the README: {@code example TARGET}. */
 public final class Example {
-
-  /**
-   * Reads a day of bars.
-   *
-   * @param args the target
-   */
   public static void main(String[] args) {
-    var series = "ohlcv:binance:BTC/USDT:1m";
     var day = Range.of("2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z");
     try (var history = MarketHistoryClient.connect(args[0]);
-        var rows = history.readRange(series, day)) {
-      var batch = rows.getVectorSchemaRoot();
+        var rows = history.readRange("ohlcv:binance:BTC/USDT:1m", day)) {
+      var batch = rows.getVectorSchemaRoot(); // an Arrow VectorSchemaRoot
       var count = 0;
       while (rows.loadNextBatch()) {
-        count += batch.getRowCount(); // batch.getVector("close") ... hold the rows just loaded
+        count += batch.getRowCount(); // batch.getVector("close") has the rows just loaded
       }
       System.out.println("complete: " + rows.summary().getComplete());
       System.out.println(count + " rows");
     }
   }
-
-  private Example() {}
 }

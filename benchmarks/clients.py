@@ -1,0 +1,123 @@
+"""`clients`: a stored year of minutes to a table of each language, against that language's own Arrow Flight client.
+
+Ours reads from a real historyd on its store, Flight's from a stock server that has the rows in memory. Each client is
+one process that reads many times (steady; what a JIT compiles is compiled), the contenders in turns. Ratios are speed
+by speed, medians over paired rounds; peak memory is that of the client's process over all its reads.
+`make clients-bench` builds the programs of the other languages first.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.rig.bars import END, start_of
+from benchmarks.rig.history import fill, historyd, series_of
+from benchmarks.rig.pairing import median, paired, say, times_faster
+from benchmarks.rig.processes import peak_rss_mb, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUILT: Final = Path(__file__).resolve().parent.parent / ".tools/clients"
+PEERS: Final = {
+    "python": ("history", "flight"),
+    "go": ("history", "flight"),
+    "rust": ("history", "flight"),
+    "java": ("history", "flight"),
+    "typescript": ("history",),
+}
+"""What each language can read with: all of them with our client, some with a Flight client of their own."""
+
+
+class Reader:
+    """A client's process that reads all rows when it is told to."""
+
+    def __init__(self, process: subprocess.Popen[str], rows: int) -> None:
+        self._process = process
+        self._rows = rows
+        if self._line() != "ready":
+            raise RuntimeError(f"{process.args!r} did not say that it is ready; its error is above")
+
+    def read(self) -> float:
+        """Seconds of one read. Raises RuntimeError if it did not give all rows."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        found = json.loads(self._line() or '{"rows": 0}')
+        if found["rows"] != self._rows:
+            raise RuntimeError(f"{self._process.args!r} read {found['rows']} of {self._rows} rows")
+        return float(found["seconds"])
+
+    def peak_rss_mb(self) -> float:
+        """The most resident memory it has had, in MB of 2**20 bytes."""
+        return peak_rss_mb(self._process.pid)
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+
+@contextmanager
+def reading(language: str, peer: str, arguments: list[str], rows: int) -> Iterator[Reader]:
+    """The program of a language, connected; it ends with the block."""
+    command = [sys.executable, "-m", "benchmarks.rig.client_bench"]
+    if language != "python":
+        command = [str(BUILT / language / "bench")]
+        if not Path(command[0]).exists():
+            raise RuntimeError(f"no {command[0]}: run `make clients-bench`")
+    say(f"starting {language}'s {peer}")
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, peer, *arguments], stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield Reader(process, rows)
+        finally:
+            process.kill()
+
+
+def run(
+    rows: int = 525_600, rounds: int = 21, warm_up: int = 3, languages: tuple[str, ...] = tuple(PEERS)
+) -> dict[str, Any]:
+    """Measures all clients of these languages."""
+    with ExitStack() as stack:
+        store = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "bench.db"
+        fill(store, {series_of(rows): rows})
+        _, address = stack.enter_context(historyd(store))
+        flight = stack.enter_context(serving("benchmarks.rig.flight", str(rows)))
+        window = [moment.isoformat().replace("+00:00", "Z") for moment in (start_of(rows), END)]
+        arguments = {
+            "history": [address, series_of(rows), *window],
+            "flight": [flight.ready_line, json.dumps({"rows": rows})],
+        }
+        readers = {
+            (language, peer): stack.enter_context(reading(language, peer, arguments[peer], rows))
+            for language in languages
+            for peer in PEERS[language]
+        }
+        for reader in readers.values():
+            for _ in range(warm_up):
+                reader.read()
+        found = paired(f"{rows} rows", rounds, {key: partial(reader.read) for key, reader in readers.items()})
+        memory = {key: reader.peak_rss_mb() for key, reader in readers.items()}
+        return _told(rows, found, memory)
+
+
+def _told(
+    rows: int, seconds: dict[tuple[str, str], list[float]], memory: dict[tuple[str, str], float]
+) -> dict[str, Any]:
+    told: dict[str, Any] = {"rows": rows}
+    ratios = {}
+    for (language, peer), taken in seconds.items():
+        prefix = "" if peer == "history" else "flight_"
+        told[f"{prefix}rows_per_s_{language}"] = round(rows / median(taken))
+        told[f"{prefix}peak_rss_mb_{language}"] = memory[language, peer]
+        if peer == "flight":
+            ratios[language] = times_faster(seconds[language, "history"], taken)
+    told |= {f"ratio_to_flight_{language}": ratio for language, ratio in ratios.items()}
+    return {**told, "min_ratio_to_flight": min(ratios.values())}

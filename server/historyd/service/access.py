@@ -1,0 +1,134 @@
+"""Who may ask: the TLS that the port speaks, and the tokens that calls must carry.
+
+With tokens, every call needs `authorization: Bearer TOKEN` in its metadata, Flight's too. Free are health checks, so
+that what watches a server needs no secret, and reflection, which tells the contract that everybody can read anyway.
+Promises: a token is compared in the same time whatever is wrong with it, and neither kept nor logged as it is.
+Never does: read a configuration, or decide what a caller may do: who may ask may ask for everything.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from hashlib import sha256
+from hmac import compare_digest
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from historyd.errors import Unauthenticated
+from historyd.service.interceptors import abort
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from pathlib import Path
+
+    from historyd.service.calls import Calls
+
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+_FREE: Final = (f"/{health.SERVICE_NAME}/", f"/{reflection.SERVICE_NAME}/")
+_SCHEME: Final = "bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A certificate with its key and, if clients must show one too, who signs theirs; all in PEM."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    client_ca: bytes | None = None
+
+    @classmethod
+    def load(cls, certificate: Path, key: Path, client_ca: Path | None = None) -> Tls:
+        """Reads the files. Raises OSError if one cannot be read, ValueError if they do not belong together."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        loaded = cls(certificate.read_bytes(), key.read_bytes(), client_ca and client_ca.read_bytes())
+        try:
+            context.load_cert_chain(certificate, key, password="")
+        except ssl.SSLError:
+            raise ValueError(f"{certificate} and {key} are no certificate and its key, without a password") from None
+        try:
+            context.load_verify_locations(cafile=client_ca) if client_ca is not None else None
+        except ssl.SSLError:
+            raise ValueError(f"{client_ca} holds no certificate") from None
+        return loaded
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """The same for gRPC."""
+        pairs = [(self.key, self.certificate)]
+        return grpc.ssl_server_credentials(pairs, self.client_ca, require_client_auth=self.client_ca is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the port is reached; the default is plain and open."""
+
+    tls: Tls | None = None
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+
+    def warnings(self, listen: str) -> Iterable[str]:
+        """What whoever runs the server should know if it listens on `HOST:PORT`."""
+        if _is_loopback(listen.rpartition(":")[0]):
+            return
+        if not self.tokens and (self.tls is None or self.tls.client_ca is None):
+            yield f"{listen} is open to whoever reaches it: set tokens, or listen on 127.0.0.1"
+        elif self.tls is None:
+            yield f"{listen} has tokens but no TLS: whoever sees the traffic can read them"
+
+
+class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc's class is untyped
+    """Lets no call through that lacks a token."""
+
+    def __init__(self, tokens: Iterable[str], calls: Calls) -> None:
+        self._digests = [_digest(token) for token in tokens]
+        self._calls = calls
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The call's own handler, or one that refuses it."""
+        method = handler_call_details.method or ""
+        if method.startswith(_FREE):
+            return await continuation(handler_call_details)
+        problem = self._problem(handler_call_details.invocation_metadata or ())
+        if problem is None:
+            return await continuation(handler_call_details)
+        return self._refusal(method, Unauthenticated(problem))
+
+    def _problem(self, metadata: Iterable[Any]) -> str | None:
+        given = [value for key, value in metadata if key == "authorization"]
+        if not given:
+            return "missing"
+        text = str(given[0])
+        if not text.lower().startswith(_SCHEME):
+            return "not a bearer token"
+        digest = _digest(text[len(_SCHEME) :].strip())
+        # All are compared, so that the time does not tell which one was near.
+        return None if sum(compare_digest(digest, known) for known in self._digests) else "wrong token"
+
+    def _refusal(self, method: str, error: Unauthenticated) -> Handler:
+        async def refuse(_: Any, context: Any) -> None:
+            call = self._calls.begin(method.rpartition("/")[2], "")
+            call.status = error.reason
+            self._calls.end(call)
+            await abort(context, error)
+
+        # Of the most general kind: it fits each call, and reads nothing of it.
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode()).digest()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -121,7 +121,7 @@ async def test_the_listing_takes_no_more_calls_than_the_table_says(kind: type[Di
     listed_ms = NOW_MS - (700 * MINUTE_MS if kind is Kraken else 900 * 86_400_000)
     series, observer = bars_of(kind), RecordingObserver()
     async with open_house(tmp_path, made(kind, Traded(listed_ms))) as house:
-        found = await house.source.first_bar(series, observer)
+        found = await house.source.first_bar(series, observer, 0)
         most = house.source.venue(kind.exchange).listing_calls
         assert most is not None
         assert 1 <= len(house.venue.bar_calls) <= most
@@ -135,7 +135,7 @@ async def test_a_listing_that_has_bars_before_it_is_not_believed(kind: type[Dial
     candles = Patchy(NOW_MS - 900 * 86_400_000)
     dialect = kind(Tape((kind.spot,), candles), clock=lambda: NOW_MS)
     async with open_house(tmp_path, dialect) as house:
-        assert await house.source.first_bar(bars_of(kind), RecordingObserver()) is None
+        assert await house.source.first_bar(bars_of(kind), RecordingObserver(), 0) is None
 
 
 class Patchy(Traded):
@@ -144,6 +144,16 @@ class Patchy(Traded):
     def bars(self, symbol: str, interval: str, start_ms: int, end_ms: int, limit: int) -> list[Candle]:
         later = replace(self, listed_ms=self.listed_ms + 100 * 86_400_000)
         return Traded.bars(self if interval == "1m" else later, symbol, interval, start_ms, end_ms, limit)
+
+
+@pytest.mark.parametrize("kind", [Okx, Bybit, Coinbase])
+async def test_a_long_range_that_begins_after_the_listing_pays_one_call_more(
+    kind: type[Dialect], tmp_path: Path
+) -> None:
+    window = window_of(THIS_MINUTE_MS - 40_000 * MINUTE_MS, THIS_MINUTE_MS - 10_000 * MINUTE_MS)
+    async with open_house(tmp_path, made(kind, Traded(NOW_MS - 900 * 86_400_000))) as house:
+        result = await house.ensure(bars_of(kind), window)
+        assert len(house.venue.bar_calls) == result.page_count + 1
 
 
 @pytest.mark.parametrize("kind", FIVE)

@@ -25,7 +25,7 @@ from benchmarks.rig.redis_server import redis_server
 from historyd.demo.candles import RandomWalk
 from historyd.demo.exchange import serve_exchange
 from markethistory.aio import AsyncClient
-from markethistory.requests import CHANNEL_OPTIONS
+from markethistory.channels import OPTIONS
 from markethistory.values import EnsureProgress
 from tests.e2e.serving import serve_process
 from tests.e2e.whole import rows_of
@@ -135,7 +135,7 @@ async def _ask(client: AsyncClient, hours: int) -> int:
 
 def _client(addresses: Sequence[str]) -> AsyncClient:
     """A client whose calls go to the servers in turn."""
-    options = (*CHANNEL_OPTIONS, ("grpc.lb_policy_name", "round_robin"))
+    options = (*OPTIONS, ("grpc.lb_policy_name", "round_robin"))
     return AsyncClient(grpc.aio.insecure_channel(f"ipv4:{','.join(addresses)}", options=options))
 
 

@@ -91,6 +91,7 @@ def test_without_the_ledger_all_servers_together_stay_within_the_quota(client: A
         assert cluster.sent(10, 20) == pytest.approx(180, abs=18)
         assert cluster.sent(20.001, 21) == 0
         assert cluster.sent(22, 30) >= 152
+        assert [ledger.begun_anew for ledger in cluster.ledgers] == [1, 1, 1]
         assert cluster.sends.fullest(SECOND) == 20
 
     run_virtually(scenario)
@@ -131,6 +132,7 @@ def test_a_short_absence_costs_only_itself(client: Any) -> None:
         await asyncio.sleep(5)
         await end(tasks)
         assert cluster.sent(5.9, 6.1) >= 15
+        assert [ledger.begun_anew for ledger in cluster.ledgers] == [0, 0]
         assert cluster.sends.fullest(SECOND) == 20
 
     run_virtually(scenario)

@@ -22,7 +22,7 @@ from tests.cluster_limiters import cluster_limiters
 from tests.limiters import RecordingObserver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from historyd.ratelimit.base import Limiter
@@ -178,6 +178,30 @@ async def test_a_process_that_stands_still_does_not_take_that_for_a_redis_that_i
                 await asyncio.sleep(0)
             time.sleep(0.5)  # noqa: ASYNC251 -- that is what is tested
             await asking
+
+
+async def test_a_server_that_shares_the_quota_out_notices_a_silent_redis_in_its_sleep() -> None:
+    """Else it would use what it had booked, long after the others have gone over to their shares."""
+    options = {"tokens_per_interval": 1, "interval_ms": 30_000, "scope": "cluster"}
+    shares = budget(**options, on_redis_down="share", expected_replicas=1)
+    with redis_server() as server:
+        async with cluster_limiters() as limiters:
+            observer = RecordingObserver()
+            limiter = limiters.limiter("k", shares, server.dsn)
+            waiting = asyncio.create_task(limiter.acquire(Cost(), observer))
+            await until(lambda: len(observer.waits) == 1)  # a fresh state is held for half a minute
+            server.pause()
+            await until(lambda: len(observer.waits) == 2)
+            assert observer.waits[1].until > observer.waits[0].until
+            waiting.cancel()
+            await asyncio.wait([waiting])
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Returns once it holds."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 -- a list of waits tells nobody that it grew
+            await asyncio.sleep(0.01)
 
 
 async def test_a_cancelled_caller_leaves_no_booking(redis: RedisServer, dsn: str) -> None:

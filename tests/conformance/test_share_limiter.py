@@ -220,3 +220,21 @@ def test_one_who_gives_up_waiting_for_a_share_leaves_nothing_behind(client: Any)
         assert now_us() - first == pytest.approx(1_010_000, abs=2)
 
     run_virtually(scenario)
+
+
+def test_what_was_to_be_handed_back_is_handed_back_once_the_ledger_is_back(client: Any) -> None:
+    """A caller's booking is void when the ledger goes away; it is not waited behind for ever after."""
+
+    async def scenario() -> None:
+        cluster = Cluster(client, 1, sharing(1, limits=[{"calls": 1, "interval_ms": 1_000}], local_semaphore=4))
+        (limiter,) = cluster.limiters
+        await limiter.acquire(Cost(), Waits())
+        waiting = [asyncio.create_task(limiter.acquire(Cost(), Waits())) for _ in range(4)]
+        await settle()
+        cluster.go(away=True)
+        await settle()
+        cluster.go(away=False)
+        await asyncio.gather(*waiting)
+        assert now_us() == pytest.approx(4 * 1_010_000, abs=10)
+
+    run_virtually(scenario)

@@ -309,8 +309,10 @@ def test_options_of_tls_are_passed_through() -> None:
 
 def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
     """`rediss://` reaches a Redis that speaks TLS, and no one whose certificate is not trusted."""
-    with redis_server(*tls_options(tmp_path)) as server:
-        trusted = f"rediss://127.0.0.1:{server.port + 1}/0?ssl_ca_certs={tmp_path}/cert.pem"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with redis_server("--tls-port", str(port), *tls_options(tmp_path)):
+        trusted = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/cert.pem"
 
         async def scenario() -> None:
             async with cluster_limiters(answer_s=2) as limiters:
@@ -322,7 +324,7 @@ def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
 
 
 def tls_options(folder: Path) -> list[str]:
-    """Options of a Redis that speaks TLS on the port after its own, with a certificate of its own making."""
+    """Options of a Redis that speaks TLS, with a certificate of its own making."""
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     paths = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *paths, *names]

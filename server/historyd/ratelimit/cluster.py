@@ -230,6 +230,9 @@ class ClusterLimiter:
         except asyncio.CancelledError:
             asking.add_done_callback(self._abandon)
             raise
+        except LedgerAway:
+            self._unused += returned
+            raise
         except LongPenalty as penalty:
             self._refuse_long_pause(penalty.left)
             raise

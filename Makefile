@@ -56,8 +56,8 @@ install: $(UV) ## Installs everything that tests and benchmarks need.
 	@$(UV) sync --frozen --quiet
 
 clean: ## Removes all that these commands have made.
-	rm -rf .venv .tools dist clients/typescript/node_modules clients/typescript/dist clients/typescript/build clients/java/target
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .tools dist clients/typescript/node_modules clients/typescript/dist clients/typescript/build
+	rm -rf clients/java/target clients/rust/target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Into a folder of its own, so that neither the system's Python nor its missing venv module matters.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -99,7 +100,9 @@ def run(client: Client, case: dict[str, Any]) -> dict[str, Any]:
 def main(target: str, path: str) -> None:
     """Runs all cases."""
     cases = json.loads(Path(path).read_text(encoding="utf-8"))
-    with markethistory.connect(target, retry=QUICK) as client:
+    authority, token = os.environ.get("CONFORMANCE_CA"), os.environ.get("CONFORMANCE_TOKEN")
+    tls = False if authority is None else markethistory.Tls(ca=authority)
+    with markethistory.connect(target, tls=tls, token=token, retry=QUICK) as client:
         for case in cases:
             print(json.dumps(run(client, case)), flush=True)  # noqa: T201  the outcome is its output
 

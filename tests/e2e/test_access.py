@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pyarrow.flight as fl
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from typer.testing import CliRunner
 
 import markethistory
+from historyd import healthcheck
 from markethistory import AccessDenied, Tls, Unavailable, aio
+from markethistory.cli.app import app
 from tests.e2e.serving import READY, environment
 from tests.pki import Authority
 
@@ -110,21 +113,32 @@ async def test_without_a_known_token_no_call_is_answered(tmp_path: Path, token: 
     assert (token or "no token") not in (tmp_path / "log").read_text()
 
 
-async def test_health_needs_no_token_and_reflection_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["history.example:50051", "192.168.0.1:50051", "127.example:1"])
+async def test_a_token_does_not_go_to_another_machine_without_tls(target: str) -> None:
+    for connect in (markethistory.connect, aio.connect):
+        with pytest.raises(ValueError, match="token: needs tls"):
+            connect(target, token=TOKEN)
+
+
+async def test_health_and_reflection_need_no_token(tmp_path: Path) -> None:
     async with serving(tmp_path, TOKENS) as target, grpc.aio.insecure_channel(target) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        requests = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-        with pytest.raises(grpc.RpcError) as refused:
-            await reflection.ServerReflectionInfo(requests).read()
-        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        allowed = reflection.ServerReflectionInfo(
-            iter([reflection_pb2.ServerReflectionRequest(list_services="")]),
-            metadata=(("authorization", f"bearer {TOKEN}"),),
-        )
-        listed = await allowed.read()
-        assert "grpc.health.v1.Health" in [one.name for one in listed.list_services_response.service]
+        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        listed = await reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked).read()
+        assert "markethistory.v1.HistoryService" in [one.name for one in listed.list_services_response.service]
+
+
+async def test_flight_needs_a_token(tmp_path: Path) -> None:
+    def flights(target: str, token: str) -> list[Any]:
+        options = fl.FlightCallOptions(headers=[(b"authorization", f"Bearer {token}".encode())])
+        with fl.connect(f"grpc://{target}") as client:
+            return list(client.list_flights(options=options))
+
+    async with serving(tmp_path, TOKENS) as target:
+        assert await asyncio.to_thread(flights, target, TOKEN) == []
+        with pytest.raises(fl.FlightUnauthenticatedError):
+            await asyncio.to_thread(flights, target, "a-wrong-token-of-tests")
 
 
 async def test_a_client_that_does_not_trust_the_server_asks_nothing(tmp_path: Path, authority: Authority) -> None:
@@ -151,31 +165,26 @@ async def test_a_server_that_asks_clients_for_a_certificate(tmp_path: Path, auth
 async def test_the_command_line_takes_token_and_authority_from_the_environment(
     tmp_path: Path, authority: Authority
 ) -> None:
+    secrets = {"MARKETHISTORY_TOKEN": TOKEN, "MARKETHISTORY_CA": str(authority.file)}
+
+    def exit_code(*words: str, **variables: str) -> int:
+        return CliRunner().invoke(app, list(words), env=secrets | variables).exit_code
+
     async with serving(tmp_path, {**tls_of(authority), **TOKENS}) as target:
-        secrets = {"MARKETHISTORY_TOKEN": TOKEN, "MARKETHISTORY_CA": str(authority.file)}
-        assert await command("series", "--server", f"https://{target}", **secrets) == 0
-        assert await command("coverage", SERIES, "--server", f"https://{target}", **secrets) == 0
-        assert await command("series", "--server", f"https://{target}", **secrets | {"MARKETHISTORY_TOKEN": ""}) == 1
-        assert await command("series", "--server", target, **secrets) == 2
+        for words, variables, code in (
+            (("series", "--server", f"https://{target}"), {}, 0),
+            (("coverage", SERIES, "--server", f"https://{target}"), {}, 0),
+            (("series", "--server", f"https://{target}"), {"MARKETHISTORY_TOKEN": ""}, 1),
+            (("series", "--server", target), {}, 2),
+            (("series", "--server", f"https://{target}/path"), {}, 2),
+        ):
+            assert await asyncio.to_thread(exit_code, *words, **variables) == code, (words, variables)
 
 
 async def test_the_health_check_speaks_tls(tmp_path: Path, authority: Authority) -> None:
     async with serving(tmp_path, {**tls_of(authority), **TOKENS}) as target:
-        check = (sys.executable, "-m", "historyd.healthcheck", target)
-        trusting = await asyncio.create_subprocess_exec(*check, str(authority.file))
-        assert await trusting.wait() == 0
-        plain = await asyncio.create_subprocess_exec(*check, stderr=asyncio.subprocess.DEVNULL)
-        assert await plain.wait() == 1
-
-
-async def command(*words: str, **variables: str) -> int:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from markethistory.cli import main; main()", *words),
-        env=os.environ | variables,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    return await process.wait()
+        assert await asyncio.to_thread(healthcheck.check, target, authority.file) is None
+        assert await asyncio.to_thread(healthcheck.check, target) == f"no answer from {target}: UNAVAILABLE"
 
 
 async def test_a_start_tells_of_a_port_that_others_reach(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ import grpc
 import pyarrow as pa
 
 from markethistory import channels, requests
-from markethistory.client import READ_LAST, READ_RANGE
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
@@ -27,6 +26,7 @@ from markethistory.few import LastSession, table_of
 from markethistory.many import SeriesPattern, SeriesResult, as_many, check_jobs
 from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
+from markethistory.reads import READ_LAST, READ_RANGE
 from markethistory.retry import RetryPolicy
 from markethistory.status import error_of, pause_after
 from markethistory.v1 import history_service_pb2 as pb
@@ -54,9 +54,9 @@ def connect(
 ) -> AsyncClient:
     """A client of the server at `target` (`host:port`), for the running event loop. Nothing is sent yet.
 
-    `tls` and `token` as in `markethistory.connect`. Raises RuntimeError if no event loop is running, OSError if a file
-    of `tls` cannot be read.
+    `tls` and `token` as in `markethistory.connect`, and what it raises. Raises RuntimeError if no event loop runs.
     """
+    channels.check_token(token, target, tls)
     asyncio.get_running_loop()
     return AsyncClient(channels.open_aio_channel(target, tls), token=token, retry=retry)
 

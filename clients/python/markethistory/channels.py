@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 Metadata: TypeAlias = "tuple[tuple[str, str], ...]"
 
+_LOOPBACK: Final = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.max_receive_message_length", -1),  # the request bounds the chunks
     ("grpc.initial_reconnect_backoff_ms", 100),  # a server that restarts is found soon
@@ -60,6 +62,12 @@ def open_aio_channel(target: str, tls: Tls | bool) -> grpc.aio.Channel:  # noqa:
         return grpc.aio.insecure_channel(target, options=OPTIONS)
     chosen = Tls() if tls is True else tls
     return grpc.aio.secure_channel(target, chosen.credentials(), options=[*OPTIONS, *chosen.options()])
+
+
+def check_token(token: str | None, target: str, tls: Tls | bool) -> None:  # noqa: FBT001 -- as its callers have it
+    """Raises ValueError if a token would go to another machine without TLS: anybody on the way could read it."""
+    if token is not None and tls is False and not _LOOPBACK.fullmatch(target):
+        raise ValueError("token: needs tls, unless the server is on this machine: anybody on the way could read it")
 
 
 def metadata_of(token: str | None) -> Metadata | None:

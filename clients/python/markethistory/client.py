@@ -14,8 +14,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
 
 import grpc
 import pyarrow as pa
@@ -23,12 +22,14 @@ from grpc.experimental import ChannelOptions
 
 from markethistory import channels, requests
 from markethistory.convert import market_of, series_of, spans_of
+from markethistory.direct import DirectChannel
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError, Unavailable
 from markethistory.few import LastSession, table_of
 from markethistory.many import SeriesPattern, SeriesResult, as_many, check_jobs
 from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
+from markethistory.reads import Reads, stop
 from markethistory.retry import Deadline, RetryPolicy
 from markethistory.status import error_of, pause_after
 from markethistory.v1 import history_service_pb2 as pb
@@ -41,13 +42,12 @@ if TYPE_CHECKING:
 
     from markethistory.channels import Tls
     from markethistory.ensuring import EnsureEvent, ProgressCallback
+    from markethistory.reads import Messages
     from markethistory.requests import ReadOptions
     from markethistory.times import Moment
 
-    ReadRange = Callable[..., Any]  # a grpc.UnaryStreamMultiCallable that brings the token
+    ReadRange: TypeAlias = Callable[[pb.ReadRangeRequest, float | None], Messages]
 
-READ_RANGE: Final = "/markethistory.v1.HistoryService/ReadRange"
-READ_LAST: Final = "/markethistory.v1.HistoryService/ReadLast"
 # Reads without a second thread: a third faster in bulk, a quarter in small reads.
 _OPTIONS: Final = [*channels.OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
 
@@ -62,30 +62,34 @@ def connect(
     """A client of the server at `target` (`host:port`). Nothing is sent before the first call.
 
     `tls`: True trusts the system's authorities, a Tls says more; default plain. `token` goes with each call, if the
-    server asks for one; without TLS anybody on the way can read it. Raises OSError if a file of `tls` cannot be read.
+    server asks for one. Raises OSError if a file of `tls` cannot be read, ValueError if a token would go to another
+    machine without TLS.
     """
-    return Client(channels.open_channel(target, tls, _OPTIONS), token=token, retry=retry)
+    channels.check_token(token, target, tls)
+    direct = DirectChannel.to(target) if tls is False else None
+    return Client(channels.open_channel(target, tls, _OPTIONS), token=token, retry=retry, direct=direct)
 
 
 class Client:
-    """Asks one server; a context manager that owns its channel.
+    """Asks one server; a context manager that owns its channel, and the direct one for reads if it has one.
 
     Every method raises a MarketHistoryError for what goes wrong at the server or on the way, ValueError or TypeError
     for arguments that cannot be right. `timeout` is in seconds, for all of a call; None: no end. Times are aware
     datetimes, dates (midnight UTC) or ISO 8601 strings; ranges are half-open, an absent end is now.
     """
 
-    def __init__(self, channel: grpc.Channel, *, token: str | None = None, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        *,
+        token: str | None = None,
+        retry: RetryPolicy | None = None,
+        direct: DirectChannel | None = None,
+    ) -> None:
         self._channel = channel
         self._stub = HistoryServiceStub(channel)
-        read_range: grpc.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
-            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
-        )
         self._metadata = channels.metadata_of(token)
-        self._read_range: ReadRange = partial(read_range, metadata=self._metadata)
-        self._read_last: grpc.UnaryUnaryMultiCallable[pb.ReadLastRequest, bytes] = channel.unary_unary(
-            READ_LAST, request_serializer=pb.ReadLastRequest.SerializeToString, response_deserializer=None
-        )
+        self._reads = Reads(channel, direct, self._metadata)
         self._retry = retry or RetryPolicy()
 
     def __enter__(self) -> Self:
@@ -97,7 +101,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the channel; calls under way fail."""
+        """Closes all connections; calls under way fail."""
+        self._reads.close()
         self._channel.close()
 
     def read(
@@ -188,7 +193,7 @@ class Client:
         If the stream breaks for good, what was taken from it is incomplete: iteration raises.
         """
         request = requests.read_request(series, start, end, options)
-        return BatchStream(self._read_range, request, self._retry, timeout)
+        return BatchStream(self._reads.range, request, self._retry, timeout)
 
     def last_batches(
         self,
@@ -201,7 +206,7 @@ class Client:
     ) -> BatchStream:
         """The last `count` rows before `end` (now if absent) as they come; else as `read_batches`."""
         request = requests.last_request(series, count, end, options)
-        return BatchStream(self._read_range, request, self._retry, timeout)
+        return BatchStream(self._reads.range, request, self._retry, timeout)
 
     def plan(
         self,
@@ -304,7 +309,7 @@ class Client:
             raise error_of(failure) from failure
 
     def _table(self, request: pb.ReadRangeRequest, timeout: float | None) -> pa.Table:
-        stream = BatchStream(self._read_range, request, self._retry, timeout, warn=False)
+        stream = BatchStream(self._reads.range, request, self._retry, timeout, warn=False)
         table = stream.table()
         requests.warn_if_incomplete(request.series, stream.summary, stacklevel=3)
         return table
@@ -312,7 +317,7 @@ class Client:
     def _read_each(
         self, asked: Sequence[pb.ReadRangeRequest], jobs: int, timeout: float | None
     ) -> Generator[SeriesResult, None, None]:
-        streams = (BatchStream(self._read_range, request, self._retry, timeout, warn=False) for request in asked)
+        streams = (BatchStream(self._reads.range, request, self._retry, timeout, warn=False) for request in asked)
         under_way: deque[tuple[BatchStream, Future[SeriesResult]]] = deque()
         with ThreadPoolExecutor(jobs, "markethistory") as pool:
             try:
@@ -330,7 +335,7 @@ class Client:
         session, deadline = LastSession(self._retry), Deadline(timeout)
         while True:
             try:
-                answer = self._read_last(request, timeout=deadline.left(), metadata=self._metadata)
+                answer = self._reads.last(request, deadline.left())
             except grpc.RpcError as failure:
                 time.sleep(pause_after(session, failure, deadline))
             else:
@@ -372,7 +377,7 @@ class BatchStream:
         warn: bool = True,
     ) -> None:
         self._read_range = read_range
-        self._call: grpc.Call | None = None
+        self._call: Messages | None = None
         self._cancelled = threading.Event()
         self._series = request.series
         self._session = ReadSession(request, policy)
@@ -407,7 +412,7 @@ class BatchStream:
         """Cancels the read from another thread than the one that iterates, where it raises then."""
         self._cancelled.set()
         if self._call is not None:
-            self._call.cancel()
+            stop(self._call)
 
     @property
     def series(self) -> str:
@@ -436,9 +441,9 @@ class BatchStream:
     def _run(self, deadline: Deadline) -> Generator[pa.RecordBatch, None, None]:
         session = self._session
         while not session.done:
-            call = self._call = self._read_range(session.request(), timeout=deadline.left())
-            if self._cancelled.is_set():  # before there was a call to cancel
-                call.cancel()
+            call = self._call = self._read_range(session.request(), deadline.left())
+            if self._cancelled.is_set():  # before there was a call to stop
+                stop(call)
             try:
                 for message in call:
                     yield from session.receive(message)

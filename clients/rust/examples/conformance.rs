@@ -12,6 +12,7 @@ use markethistory::{
     Client, Compression, CoverageSpan, EnsureEvent, Error, Range, ReadOptions, RetryPolicy, Table, Timestamp,
 };
 use sha2::{Digest, Sha256};
+use tonic::transport::{Certificate, ClientTlsConfig};
 
 #[derive(serde::Deserialize)]
 struct Case {
@@ -176,7 +177,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(&arguments[2])?)?;
     let quick = RetryPolicy { attempts: 3, backoff: Duration::from_millis(10), longest: Duration::from_secs(10) };
-    let client = Client::builder(&arguments[1]).retry(quick).connect()?;
+    let mut builder = Client::builder(&arguments[1]).retry(quick);
+    if let Ok(file) = std::env::var("CONFORMANCE_CA") {
+        let authority = Certificate::from_pem(std::fs::read(file)?);
+        builder = builder.tls(ClientTlsConfig::new().ca_certificate(authority));
+    }
+    if let Ok(token) = std::env::var("CONFORMANCE_TOKEN") {
+        builder = builder.token(token);
+    }
+    let client = builder.connect()?;
     for case in cases {
         let name = &case.name;
         let line = match case.run(&client).await {

@@ -39,7 +39,9 @@ const CALLS = { read, last, coverage, ensure };
 
 async function main(target: string, path: string): Promise<void> {
   const cases = JSON.parse(readFileSync(path, "utf8")) as Case[];
-  const history = connect({ target, retry: QUICK });
+  const { CONFORMANCE_CA: authority, CONFORMANCE_TOKEN: token } = process.env;
+  const tls = authority === undefined ? false : { ca: readFileSync(authority) };
+  const history = connect({ target, tls, retry: QUICK, ...(token === undefined ? {} : { token }) });
   for (const one of cases) {
     console.log(JSON.stringify({ case: one.name, ...(await outcomeOf(history, one)) }));
   }

@@ -21,11 +21,18 @@ export interface Channel {
 
 // The request bounds the chunks to 3 MiB; a single row that is larger comes alone.
 const MOST_MESSAGE_BYTES = 64 << 20;
+const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?$/;
 // What may be on its way to a reader: a few chunks. Node's own 64 KiB would wait for the server at each.
 const WINDOW_BYTES = 4 << 20;
 
-/** A channel to `target` (`host:port`). Nothing is sent before the first call. */
+/**
+ * A channel to `target` (`host:port`). Nothing is sent before the first call. Throws RangeError if a token would go to
+ * another machine without TLS.
+ */
 export function openChannel(target: string, tls: boolean | TlsOptions, token: string | undefined): Channel {
+  if (token !== undefined && tls === false && !LOOPBACK.test(target)) {
+    throw new RangeError("token: needs tls, unless the server is on this machine: anybody on the way could read it");
+  }
   const baseUrl = `${tls === false ? "http" : "https"}://${target}`;
   const settings = { settings: { initialWindowSize: WINDOW_BYTES } };
   const sessionManager = new Http2SessionManager(baseUrl, {}, { ...settings, ...secure(tls) });

@@ -33,7 +33,7 @@ export interface ConnectOptions {
   readonly target?: string;
   /** TLS with the system's certificates (true), or as told; default none. */
   readonly tls?: boolean | TlsOptions;
-  /** Sent with each call, if the server asks for one. Without TLS anybody on the way can read it. */
+  /** Sent with each call, if the server asks for one. Needs `tls`, unless the server is on this machine. */
   readonly token?: string;
   /** How broken streams are resumed. */
   readonly retry?: Partial<RetryPolicy>;
@@ -49,7 +49,10 @@ export interface Rows {
   readonly range: TimeRange;
 }
 
-/** A client of the server at `options.target`. Nothing is sent before the first call. */
+/**
+ * A client of the server at `options.target`. Nothing is sent before the first call. Throws RangeError if a token would
+ * go to another machine without TLS.
+ */
 export function connect(options: ConnectOptions = {}): HistoryClient {
   registerCodecs();
   const channel = openChannel(options.target ?? "127.0.0.1:50051", options.tls ?? false, options.token);

@@ -123,6 +123,12 @@ test("the token goes with each call", async () => {
   assert.deepEqual(seen, ["Bearer s3cret"]);
 });
 
+test("a token does not go to another machine without TLS", () => {
+  assert.throws(() => connect({ target: "history.example:50051", token: "s3cret" }), /^RangeError: token: needs tls/);
+  for (const target of ["localhost:1", "127.0.0.1:1", "[::1]:1"]) connect({ target, token: "s3cret" }).close();
+  connect({ target: "history.example:50051", token: "s3cret", tls: true }).close();
+});
+
 test("a server that is not there is told soon, as an error of ours", async () => {
   const server = await serving({});
   server.close();

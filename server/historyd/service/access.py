@@ -1,7 +1,7 @@
 """Who may ask: the TLS that the port speaks, and the tokens that calls must carry.
 
-With tokens, every call needs `authorization: Bearer TOKEN` in its metadata, reflection and Flight too; only health
-checks are free, so that what watches a server needs no secret.
+With tokens, every call needs `authorization: Bearer TOKEN` in its metadata, Flight's too. Free are health checks, so
+that what watches a server needs no secret, and reflection, which tells the contract that everybody can read anyway.
 Promises: a token is compared in the same time whatever is wrong with it, and neither kept nor logged as it is.
 Never does: read a configuration, or decide what a caller may do: who may ask may ask for everything.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
 
 from historyd.errors import Unauthenticated
 from historyd.service.interceptors import abort
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
-_FREE: Final = f"/{health.SERVICE_NAME}/"
+_FREE: Final = (f"/{health.SERVICE_NAME}/", f"/{reflection.SERVICE_NAME}/")
 _SCHEME: Final = "bearer "
 
 

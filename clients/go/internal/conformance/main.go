@@ -4,6 +4,8 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -37,6 +39,24 @@ type outcome struct {
 	Message string  `json:"message,omitempty"`
 }
 
+// access says what the environment says: whom to trust, and the token.
+func access() []markethistory.Option {
+	var options []markethistory.Option
+	if file := os.Getenv("CONFORMANCE_CA"); file != "" {
+		authority, err := os.ReadFile(file)
+		if err != nil {
+			log.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(authority)
+		options = append(options, markethistory.WithTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}))
+	}
+	if token := os.Getenv("CONFORMANCE_TOKEN"); token != "" {
+		options = append(options, markethistory.WithToken(token))
+	}
+	return options
+}
+
 func main() {
 	log.SetFlags(0)
 	text, err := os.ReadFile(os.Args[2])
@@ -48,7 +68,7 @@ func main() {
 		log.Fatal(err)
 	}
 	quick := markethistory.RetryPolicy{Attempts: 3, Backoff: 10 * time.Millisecond, Longest: 10 * time.Second}
-	client, err := markethistory.Connect(os.Args[1], markethistory.WithRetry(quick))
+	client, err := markethistory.Connect(os.Args[1], append(access(), markethistory.WithRetry(quick))...)
 	if err != nil {
 		log.Fatal(err)
 	}

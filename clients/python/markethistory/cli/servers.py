@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from markethistory import Tls, aio, connect
+from markethistory.channels import check_token
 from markethistory.cli.running import WrongUsage
 
 if TYPE_CHECKING:
@@ -43,4 +44,10 @@ def _options(server: str) -> dict[str, Any]:
     secure = server.startswith(_SECURE)
     if authority is not None and not secure:
         raise WrongUsage(f"{CA} is set, but {server} is asked without TLS: say https://{server}")
-    return {"tls": Tls(ca=authority) if secure else False, "token": os.environ.get(TOKEN) or None}
+    tls = Tls(ca=authority) if secure else False
+    token = os.environ.get(TOKEN) or None
+    try:
+        check_token(token, server, tls)
+    except ValueError as error:
+        raise WrongUsage(f"{TOKEN}: {error}: say https://{server}") from None
+    return {"tls": tls, "token": token}

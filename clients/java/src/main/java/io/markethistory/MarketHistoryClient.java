@@ -26,6 +26,7 @@ import java.util.List;
 import java.util.Objects;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import java.util.regex.Pattern;
 import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.memory.RootAllocator;
 
@@ -42,6 +43,8 @@ public final class MarketHistoryClient implements AutoCloseable {
 
   // The request bounds the chunks to 3 MiB; a single row that is larger comes alone.
   private static final int MOST_MESSAGE_BYTES = 64 << 20;
+  private static final Pattern LOOPBACK =
+      Pattern.compile("(localhost|127(\\.\\d+){3}|\\[::1])(:\\d+)?");
   private static final int MOST_FEW = 1_000;
   private static final int MOST_LAST = 10_000_000;
   private static final Metadata.Key<String> AUTHORIZATION =
@@ -329,8 +332,8 @@ public final class MarketHistoryClient implements AutoCloseable {
     }
 
     /**
-     * Sends a token with each call, if the server asks for one. Without TLS anybody on the way can
-     * read it.
+     * Sends a token with each call, if the server asks for one. It needs TLS, unless the server is on
+     * this machine.
      *
      * @param token the token
      * @return this
@@ -355,8 +358,16 @@ public final class MarketHistoryClient implements AutoCloseable {
      * Makes the client. Nothing is sent before the first call.
      *
      * @return the client
+     * @throws IllegalArgumentException if a token would go to another machine without TLS
      */
     public MarketHistoryClient build() {
+      if (headers.containsKey(AUTHORIZATION)
+          && credentials instanceof InsecureChannelCredentials
+          && !LOOPBACK.matcher(target).matches()) {
+        throw new IllegalArgumentException(
+            "token: needs tls, unless the server is on this machine: anybody on the way could read"
+                + " it");
+      }
       return new MarketHistoryClient(this);
     }
   }

@@ -140,6 +140,15 @@ class MarketHistoryClientTest {
   }
 
   @Test
+  void aTokenDoesNotGoToAnotherMachineWithoutTls() {
+    var builder = MarketHistoryClient.builder("history.example:50051").token("s3cret");
+    var error = assertThrows(IllegalArgumentException.class, builder::build);
+    assertTrue(error.getMessage().startsWith("token: needs tls"));
+    builder.tls().build().close();
+    MarketHistoryClient.builder("[::1]:50051").token("s3cret").build().close();
+  }
+
+  @Test
   void aServerThatIsNotThereIsToldSoon() {
     var server = FakeHistory.answering(List.of());
     server.close();

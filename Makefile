@@ -48,6 +48,9 @@ bench: install ## Runs one benchmark: make bench NAME=read (the others: ls bench
 questdb: install ## Runs a QuestDB on this machine for development, its jar through Maven, its data in .tools/questdb.
 	@$(RUN) python -m tests.questdb_server .tools/questdb
 
+cluster: install redis ## Three servers that share one quota and one QuestDB fill a range together; then all is stopped.
+	@$(RUN) python -m tests.cluster
+
 install: $(UV) ## Installs everything that tests and benchmarks need.
 	@echo "== install"
 	@$(UV) sync --frozen --quiet
@@ -96,4 +99,4 @@ redis:
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
 	  else echo "The tests need redis-server: apt install redis-server, or brew install redis."; exit 1; fi; }
 
-.PHONY: help demo test lint clients generate bench questdb torture redis install clean
+.PHONY: help demo test lint clients generate bench questdb cluster torture redis install clean

@@ -123,6 +123,10 @@ class QuestDb:
             self.kill()
             raise
 
+    def is_running(self) -> bool:
+        """Whether it has not ended itself."""
+        return self.process is not None and self.process.poll() is None
+
     def kill(self) -> None:
         """As a crash does."""
         self._end(signal.SIGKILL)

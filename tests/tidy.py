@@ -62,6 +62,7 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.config": (*_CORE, "historyd.config_errors", *_OPTIONS),
     "historyd.config_errors": (),
     "historyd.healthcheck": (),
+    "historyd.heap": (),
     "historyd.app": ("historyd",),
     "historyd.cli": ("historyd",),
     "historyd.maintenance": (*_CORE, "historyd.stores"),

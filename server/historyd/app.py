@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from historyd.config_errors import ConfigError
 from historyd.engine.history import HistoryEngine
+from historyd.heap import keep_memory
 from historyd.observability.alerts import Alerts
 from historyd.observability.hooks import NOBODY
 from historyd.observability.logging import log_to_stderr
@@ -60,6 +61,7 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
 async def serve(config: Config) -> None:
     """Serves until a signal; prints one line once it can be asked. Raises as `open_engine`, or CannotListen."""
     log_to_stderr(config.log_level)
+    keep_memory()
     access = access_of(config)
     for warning in access.warnings(config.listen):
         log.warning(warning)

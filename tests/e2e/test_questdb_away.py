@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from markethistory.values import EnsurePlan
     from tests.questdb_server import QuestDb
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SERIES = "ohlcv:binance:BTC/USDT:1m"
 PAGES, PAGE_BARS = 72, 60

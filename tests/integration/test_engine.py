@@ -387,12 +387,6 @@ async def test_without_a_source_what_is_stored_is_served(tmp_path: Path) -> None
             await alone.result(minutes(-900, -800))
 
 
-async def test_trades_are_not_fetched_by_this_version_and_say_so(tmp_path: Path) -> None:
-    async with house(tmp_path) as h:
-        with pytest.raises(NoSource, match="trades"):
-            await h.ensure(minutes(-300, -100), SeriesId.parse("trades:binance:BTC/USDT"))
-
-
 async def test_draining_ends_ensures_and_keeps_what_was_fetched(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         async with aclosing(h.engine.ensure(SERIES, minutes(-3000, -100))) as events:

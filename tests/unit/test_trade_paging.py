@@ -1,4 +1,4 @@
-"""Every venue's way to page, over venues in memory, against what happened: no trade lost, none doubled, all numbered."""
+"""Every venue's way to page, over venues in memory, against what happened: each trade once, numbered in its order."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         work.send(None)
     except StopIteration as end:
-        return end.value
+        result: T = end.value
+        return result
     raise AssertionError
 
 
@@ -134,15 +135,15 @@ TRADES = st.builds(
         (ms, number)
         for ms, number in zip(sorted(times), [sum(steps[: at + 1]) for at in range(len(times))], strict=False)
     ],
-    st.lists(st.sampled_from([1, 2, 3, 500, 999, 1000, 1001, 60_000, 60_001, 150_000]), max_size=40),
-    st.lists(st.integers(1, 3), min_size=40, max_size=40),
+    st.lists(st.sampled_from([1, 2, 3, 500, 999, 1000, 1001, 60_000, 60_001, 150_000]), max_size=24),
+    st.lists(st.integers(1, 3), min_size=40, max_size=24),
 )
 
 
 @pytest.mark.parametrize("keeps", ["first", "last"])
 @pytest.mark.parametrize("forgets", [False, True])
 @pytest.mark.parametrize("paging", [Paging.ID_FORWARD, Paging.TIME_FORWARD, Paging.ID_BACKWARD])
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(trades=TRADES, limit=st.integers(2, 7), start=st.integers(0, 1002))
 def test_cut_anywhere_all_trades_come_once_in_their_order(
     paging: Paging, keeps: str, forgets: bool, trades: list[Trade], limit: int, start: int
@@ -156,6 +157,7 @@ def test_cut_anywhere_all_trades_come_once_in_their_order(
     assert not any(ms * MICROS_PER_MS in span for span in gone for ms, _ in trades)
 
 
+@settings(max_examples=50)
 @given(trades=TRADES, limit=st.integers(2, 7), keeps=st.sampled_from(["first", "last"]))
 def test_windows_lose_only_what_they_say_is_lost(trades: list[Trade], limit: int, keeps: str) -> None:
     window = TimeRange(0, NOW_MS * MICROS_PER_MS)

@@ -18,6 +18,7 @@ from historyd.errors import (
     StoreUnavailable,
     UnknownSymbol,
     VenueRefused,
+    WaitTooLong,
 )
 from historyd.model.series import SeriesId
 from historyd.model.time_range import MICROS_PER_S
@@ -103,6 +104,7 @@ def test_a_page_that_failed_is_told_as_what_it_was(error: Exception, told: tuple
         UnknownSymbol("binance", "BTCUSDT"),
         NoSource("binance"),
         ShuttingDown(),
+        WaitTooLong("too long for you", retry_after_s=5.0),
         RateLimited("told as a ban", retry_after_s=60.0),
         *(VenueRefused("told as a refusal", http_status=status) for status in ("401", "403", "451")),
     ],

@@ -161,7 +161,7 @@ class Backfiller:
             self._opened.add(series)
             view = await self.view(series, believed_since)
             missing = await self.plan(view, window, believed_since)
-        if not opener.has_looked(series) and await self._begins_in_the_dark(series, window, missing):
+        if not opener.has_looked(series, believed_since) and await self._begins_in_the_dark(series, window, missing):
             await self._open(series, opener.learn_listing, Caller(deadline=deadline))
             view = await self.look_again(view, believed_since)
             missing = await self.plan(view, window, believed_since)
@@ -199,21 +199,15 @@ class Backfiller:
         That is so if nothing is known at or before the gap's start, and the gap has more pages than it takes calls to
         learn the listing, or the window begins before what the venue serves.
         """
-        calls = self._listing_calls(series)
+        venue = self._need_source(series.exchange).venue(series.exchange)
+        calls = venue.trade_listing_calls if series.timeframe is None else venue.listing_calls
         if calls is None or not missing.gaps:
             return False
         first = missing.gaps[0]
         pages = missing.pages.number_of(first.end - 1) - missing.pages.number_of(first.start) + 1
-        begins_too_early = series.timeframe is not None and window.start < missing.horizon.reachable_from
-        if pages <= max(_LISTING_PAGES, calls) and not begins_too_early:
+        if pages <= max(_LISTING_PAGES, calls) and window.start >= missing.horizon.reachable_from:
             return False
         return not await self._store.coverage(series, TimeRange(EARLIEST, first.start + 1))
-
-    def _listing_calls(self, series: SeriesId) -> int | None:
-        """Calls that it may take to learn where the series begins; None if that cannot be learned."""
-        if series.timeframe is None:
-            return _LISTING_PAGES
-        return self._need_source(series.exchange).venue(series.exchange).listing_calls
 
     def _opener(self, series: SeriesId) -> Opener:
         source = self._need_source(series.exchange)

@@ -57,10 +57,15 @@ class Opener:
         self._clock = clock
         self._looked_at: dict[SeriesId, int] = {}
 
-    def has_looked(self, series: SeriesId) -> bool:
-        """Whether the exchange was asked within the last hour where the series begins: it says the same again."""
+    def has_looked(self, series: SeriesId, believed_since: int | None = None) -> bool:
+        """Whether the exchange was asked within the last hour where the series begins: it says the same again.
+
+        A refresh (`believed_since`) believes no older answer.
+        """
         looked_at = self._looked_at.get(series)
-        return looked_at is not None and self._clock() - looked_at < LOOK_TTL
+        if looked_at is None or (believed_since is not None and looked_at < believed_since):
+            return False
+        return self._clock() - looked_at < LOOK_TTL
 
     async def open(self, series: SeriesId, flight: Flight[Layout]) -> Layout:
         """Opens a series; the first time ever, asks the exchange whether it exists and where it begins.

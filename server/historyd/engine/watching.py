@@ -36,6 +36,9 @@ class WatchedFetcher:
         except Exception as error:
             self._hooks.happened(PageFailed(job.series, job.window, error))
             raise
+        if outcome.is_partial:
+            self._hooks.happened(PageLeft(job.series, job.window))
+            return outcome
         counts = (outcome.row_count, outcome.quarantined_count, outcome.call_count)
         self._hooks.happened(PageDone(job.series, outcome.window, *counts))
         return outcome

@@ -24,6 +24,7 @@ class Venue:
         trade_depth: it serves trades of the last so many microseconds only; None: no limit is known.
         anchors: open time of one bar, by timeframe, as far as that is known beforehand.
         listing_calls: calls that it takes at most to learn where a series begins; None: it cannot be learned.
+        trade_listing_calls: the same of trades.
     """
 
     exchange: str
@@ -34,6 +35,7 @@ class Venue:
     trade_depth: int | None = None
     anchors: Mapping[str, int] = field(default_factory=dict)
     listing_calls: int | None = None
+    trade_listing_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@
 | QUOTA      | exchange     | the quota shared through Redis cannot be asked        | a page of it is done    |
 | QUARANTINE | series       | a page of which too many rows were set aside          |                         |
 
-A name that a caller got wrong, a stop of the server and a range that lies too deep are no trouble of the server's.
+A name that a caller got wrong, a caller's deadline, a stop of the server and a range that lies too deep are no trouble
+of the server's.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from historyd.errors import (
     ShuttingDown,
     StoreUnavailable,
     VenueRefused,
+    WaitTooLong,
 )
 from historyd.model.time_range import MICROS_PER_S, iso
 from historyd.observability.alarms import Alarms, Message, Trouble, spell
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from historyd.observability.hooks import Event
     from historyd.observability.options import AlertOptions
 
-_NO_TROUBLE: Final = (NotFound, NoSource, ShuttingDown)
+_NO_TROUBLE: Final = (NotFound, NoSource, ShuttingDown, WaitTooLong)
 _TOO_MANY_REQUESTS_BANNED: Final = 418
 
 

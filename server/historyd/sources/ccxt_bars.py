@@ -134,7 +134,7 @@ class Bars:
 
     def _speaks_from(self, rows: pa.RecordBatch, part: TimeRange, limit: int) -> int | None:
         stamps = rows.column(0).cast(pa.int64()).drop_null().to_pylist()
-        if not stamps:
+        if not stamps or min(stamps) <= part.start:
             return None
         if self.traits.newest_only:
             return min(stamps) if rows.num_rows >= (self.traits.depth_bars or 0) else None

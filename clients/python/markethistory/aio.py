@@ -52,7 +52,7 @@ def connect(
 ) -> AsyncClient:
     """A client of the server at `target` (`host:port`), for the running event loop. Nothing is sent yet.
 
-    `tls` and `token` as in `markethistory.connect`, and what it raises. Raises RuntimeError if no event loop is running.
+    `tls` and `token` as in `markethistory.connect`, and what it raises; RuntimeError too if no event loop is running.
     """
     channels.check_token(token, target, tls)
     asyncio.get_running_loop()

@@ -6,11 +6,11 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/historyd UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=
 # Dependencies first: they change less often than the code, so their layer is kept.
 COPY pyproject.toml uv.lock ./
 COPY clients/python/pyproject.toml clients/python/
-RUN uv sync --frozen --no-dev --extra ccxt --extra questdb --extra redis --no-install-workspace
+RUN uv sync --frozen --no-dev --extra alerts --extra ccxt --extra questdb --extra redis --no-install-workspace
 COPY LICENSE README.md CHANGELOG.md ./
 COPY server server
 COPY clients/python clients/python
-RUN uv sync --frozen --no-dev --extra ccxt --extra questdb --extra redis --no-editable
+RUN uv sync --frozen --no-dev --extra alerts --extra ccxt --extra questdb --extra redis --no-editable
 
 FROM python:3.13.7-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/historyd --create-home historyd

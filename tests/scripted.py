@@ -61,7 +61,7 @@ class ScriptedSource:
 
     def __init__(self, clock: VirtualClock, *, page_bars: int = 100, listed_at: int = 0) -> None:
         self.clock = clock
-        self.profile = Venue("binance", page_bars=page_bars)
+        self.profile = Venue("binance", page_bars=page_bars, listing_calls=1)
         self.listed_at = listed_at
         self.holes: list[TimeRange] = []
         self.skew = 0
@@ -110,7 +110,7 @@ class ScriptedSource:
         assert series.timeframe is not None
         return Answer(self.bars(series.timeframe.grid(), window), asked_at)
 
-    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
+    async def first_bar(self, series: SeriesId, observer: Observer, since: int) -> int | None:
         if not self.knows_listing:
             return None
         observer.calling()
@@ -118,6 +118,12 @@ class ScriptedSource:
         await asyncio.sleep(0)
         assert series.timeframe is not None
         return series.timeframe.grid().ceil(self.listed_at)
+
+    async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        observer.calling()
+        await asyncio.sleep(0)
+        assert series.timeframe is not None
+        return series.timeframe.grid().floor(self.now(series.exchange))
 
     async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
         raise NotImplementedError

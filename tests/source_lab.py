@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -70,8 +71,8 @@ async def open_lab(
 
     async with serve_exchange(candles, middlewares=[klines.middleware, markets.middleware]) as exchange:
         settings = {"binance": ExchangeOptions(base_url=exchange.url, ccxt=ccxt or {}, **options)}
-        clocked = {} if host_clock is None else {"host_clock": host_clock}
-        async with CcxtSource(limiter_for, settings, **clocked) as source:
+        clock = host_clock or (lambda: time.time_ns() // 1000)
+        async with CcxtSource(limiter_for, settings, clock) as source:
             yield Lab(exchange, source, klines, markets, limiters)
 
 

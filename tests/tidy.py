@@ -18,7 +18,13 @@ MAX_FILE_LINES: Final = 500
 MAX_FUNCTION_LINES: Final = 70
 
 _CORE: Final = ("historyd.errors", "historyd.model")
-_OPTIONS: Final = ("historyd.sources.options", "historyd.ratelimit.options", "historyd.stores.questdb_options")
+_HOOKS: Final = "historyd.observability.hooks"
+_OPTIONS: Final = (
+    "historyd.sources.options",
+    "historyd.ratelimit.options",
+    "historyd.stores.questdb_options",
+    "historyd.observability.options",
+)
 _BASES: Final = ("historyd.sources.base", "historyd.stores.base", "historyd.ratelimit.base", "historyd.leases.base")
 
 WALLS: Final[dict[str, tuple[str, ...]]] = {
@@ -31,13 +37,14 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.planner": (*_CORE, "historyd.coverage"),
     "historyd.ratelimit": _CORE,
     "historyd.leases": (*_CORE, "historyd.ratelimit.link", "historyd.ratelimit.errands"),
-    "historyd.sources": (*_CORE, "historyd.coverage", "historyd.ratelimit.base"),
+    "historyd.sources": (*_CORE, _HOOKS, "historyd.coverage", "historyd.ratelimit.base"),
     "historyd.stores": (*_CORE, "historyd.coverage"),
     "historyd.arrow": _CORE,
     "historyd.observability": _CORE,
     "historyd.engine": (
         *_CORE,
         *_BASES,
+        _HOOKS,
         "historyd.coverage",
         "historyd.planner",
         "historyd.quality",
@@ -55,6 +62,7 @@ WALLS: Final[dict[str, tuple[str, ...]]] = {
     "historyd.config": (*_CORE, "historyd.config_errors", *_OPTIONS),
     "historyd.config_errors": (),
     "historyd.healthcheck": (),
+    "historyd.heap": (),
     "historyd.app": ("historyd",),
     "historyd.cli": ("historyd",),
     "historyd.maintenance": (*_CORE, "historyd.stores"),
@@ -96,6 +104,7 @@ DRIVERS: Final[dict[str, tuple[str, ...]]] = {
     "aiohttp": ("historyd.sources", "historyd.stores", "historyd.demo"),
     "sqlite3": ("historyd.stores",),
     "asyncpg": ("historyd.stores",),
+    "apprise": ("historyd.observability",),
     "redis": ("historyd.ratelimit", "historyd.leases"),
     "historyd.engine": ("historyd.service", "historyd.app", "historyd.qmtl"),
 }

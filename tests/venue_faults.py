@@ -36,6 +36,10 @@ class VenueFaults:
         for fault in faults:
             self._plan.extend([fault] * times)
 
+    def forget(self) -> None:
+        """Requests are answered as ever from now on."""
+        self._plan.clear()
+
     def gate(self) -> Gate:
         """The next request waits at the gate (and then is answered as planned)."""
         gate = Gate()
@@ -110,6 +114,30 @@ def truncated() -> Fault:
 def status(code: int, *, retry_after: str | None = None, body: str = '{"msg":"no"}') -> Fault:
     """An HTTP error, with Retry-After if given."""
     return answer(body, code, {} if retry_after is None else {"Retry-After": retry_after})
+
+
+def passing() -> Fault:
+    """The good answer."""
+
+    async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request)
+
+    return fault
+
+
+def holding(reached: asyncio.Event) -> Fault:
+    """Never answers, and tells that it was asked."""
+
+    async def fault(request: web.Request, handler: Handler) -> web.StreamResponse:
+        reached.set()
+        return await hang()(request, handler)
+
+    return fault
+
+
+def elsewhere(place: str) -> Fault:
+    """Tells the caller to go there instead."""
+    return answer("", 302, {"Location": place})
 
 
 def hang() -> Fault:

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 from historyd.config_errors import ConfigError
 from historyd.engine.history import HistoryEngine
+from historyd.heap import keep_memory
+from historyd.observability.alerts import Alerts
+from historyd.observability.hooks import NOBODY
 from historyd.observability.logging import log_to_stderr
+from historyd.observability.receivers import NoReceiver, receivers_of
 from historyd.ratelimit.options import RateLimiterOptions, Scope
 from historyd.ratelimit.process import ProcessLimiters
 from historyd.service.access import Access, Tls
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
     from historyd.config import Config
     from historyd.leases.base import Leases
+    from historyd.observability.hooks import Hooks
     from historyd.ratelimit.base import Limiter
     from historyd.ratelimit.link import Links
     from historyd.sources.base import Source
@@ -46,15 +51,17 @@ async def open_engine(config: Config) -> AsyncIterator[HistoryEngine]:
     check_exchanges(config)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_place(config.store.place))
+        hooks = await _open_alerts(config, stack)
         links = await _open_links(config, stack)
-        source = await _open_source(config, links, stack)
+        source = await _open_source(config, links, hooks, stack)
         leases = await _open_leases(config, links, store.uuid, stack)
-        yield await stack.enter_async_context(HistoryEngine(store, source, leases=leases))
+        yield await stack.enter_async_context(HistoryEngine(store, source, leases=leases, hooks=hooks))
 
 
 async def serve(config: Config) -> None:
     """Serves until a signal; prints one line once it can be asked. Raises as `open_engine`, or CannotListen."""
     log_to_stderr(config.log_level)
+    keep_memory()
     access = access_of(config)
     for warning in access.warnings(config.listen):
         log.warning(warning)
@@ -147,7 +154,25 @@ def _shared_quotas(config: Config) -> list[RateLimiterOptions]:
     return [given.rate_limiter for given in config.exchanges.values() if given.rate_limiter.scope is Scope.CLUSTER]
 
 
-async def _open_source(config: Config, links: Links | None, stack: AsyncExitStack) -> Source | None:
+def check_alerts(config: Config) -> None:
+    """Raises ConfigError if a receiver of alerts is none. Sends nothing."""
+    try:
+        receivers_of(config.alerts.to, config.alerts.timeout_s)
+    except NoReceiver as error:
+        raise ConfigError([str(error)]) from None
+
+
+async def _open_alerts(config: Config, stack: AsyncExitStack) -> Hooks:
+    """What hears of troubles; nobody if nobody is to be told."""
+    if not config.alerts.to:
+        return NOBODY
+    try:
+        return await stack.enter_async_context(Alerts(config.alerts))
+    except NoReceiver as error:
+        raise ConfigError([str(error)]) from None
+
+
+async def _open_source(config: Config, links: Links | None, hooks: Hooks, stack: AsyncExitStack) -> Source | None:
     if find_spec("ccxt") is None:
         return None
     from historyd.sources.ccxt import CcxtSource  # noqa: PLC0415 -- ccxt is an extra
@@ -159,7 +184,7 @@ async def _open_source(config: Config, links: Links | None, stack: AsyncExitStac
         named = config.exchanges.get(exchange)
         return limiters.limiter(exchange, host_group, named.rate_limiter if named is not None else defaults)
 
-    return await stack.enter_async_context(CcxtSource(limiter_for, dict(_exchange_options(config))))
+    return await stack.enter_async_context(CcxtSource(limiter_for, dict(_exchange_options(config)), hooks=hooks))
 
 
 def _exchange_options(config: Config) -> Iterator[tuple[str, ExchangeOptions]]:

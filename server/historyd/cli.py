@@ -1,4 +1,4 @@
-"""The command line of the server: `historyd serve | demo | check-config | du | forget | copy`.
+"""The command line of the server: `historyd serve | demo | check-config | du | forget | copy | alerts`.
 
 Promises: a fault is one line that says what was wrong and what to do, on standard error, never a traceback; exit code 2
 for a wrong command line or configuration, 1 for anything else that failed, 130 after Ctrl-C.
@@ -33,6 +33,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+alerts = typer.Typer(help="Alerts: who is told of what goes wrong.", no_args_is_help=True)
+app.add_typer(alerts, name="alerts")
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", envvar="HISTORYD_CONFIG", help="YAML file; none: defaults.", show_default=False),
@@ -65,12 +67,13 @@ def check_config(
 ) -> None:
     """Says whether a configuration is right, without starting anything."""
     with _faults_told():
-        from historyd.app import access_of, check_exchanges  # noqa: PLC0415
+        from historyd.app import access_of, check_alerts, check_exchanges  # noqa: PLC0415
         from historyd.stores.places import describe  # noqa: PLC0415
 
         loaded = _load(file)
         check_exchanges(loaded)
         access_of(loaded)
+        check_alerts(loaded)
         typer.echo(f"ok: listens on {loaded.listen}, store {describe(loaded.store.place)}")
 
 
@@ -122,6 +125,27 @@ def copy(
 
         rows = _run(move(_place(origin), _place(target), lambda series, rows: typer.echo(f"{series}: {rows:,} rows")))
         typer.echo(f"copied {rows:,} rows")
+
+
+@alerts.command(name="test")
+def alerts_test(config: ConfigFile = None) -> None:
+    """Sends every receiver of alerts a message, and says which of them took it."""
+    with _faults_told():
+        from historyd.config_errors import ConfigError  # noqa: PLC0415
+        from historyd.observability.alerts import send_test  # noqa: PLC0415
+        from historyd.observability.receivers import NoReceiver  # noqa: PLC0415
+
+        loaded = _load(config)
+        if not loaded.alerts.to:
+            raise ConfigError(["alerts.to: names nobody who could be told"])
+        try:
+            outcomes: dict[str, str | None] = _run(send_test(loaded.alerts))
+        except NoReceiver as error:
+            raise ConfigError([str(error)]) from None
+        for name, wrong in outcomes.items():
+            typer.echo(f"{name}: {wrong or 'ok'}")
+        if any(outcomes.values()):
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from historyd.config_errors import ConfigError, explain, no_such_key
+from historyd.observability.options import AlertOptions
 from historyd.ratelimit.options import RateLimiterOptions
 from historyd.stores.questdb_options import PG_PORT, QuestDbOptions, Tables
 
@@ -160,6 +161,7 @@ class Config(BaseSettings):
         store: where rows and coverage live.
         connectors: where shared services are.
         exchanges: settings by CCXT id; an exchange not named has the defaults.
+        alerts: who is told of what goes wrong.
     """
 
     model_config = SettingsConfigDict(
@@ -174,6 +176,7 @@ class Config(BaseSettings):
     store: StoreConfig = StoreConfig()
     connectors: ConnectorsConfig = ConnectorsConfig()
     exchanges: dict[str, ExchangeConfig] = Field(default_factory=dict)
+    alerts: AlertOptions = AlertOptions()
 
     @field_validator("exchanges")
     @classmethod

@@ -6,6 +6,7 @@
     ├── NotFound
     │   ├── UnknownExchange
     │   ├── UnknownSymbol
+    │   │   └── NoLongerListed  its series is stored, but the exchange has delisted it
     │   └── UnknownTimeframe
     ├── Refused                 asking again changes nothing until somebody acts
     │   ├── Incomplete          `require_complete`, and it is not
@@ -101,6 +102,20 @@ class UnknownSymbol(NotFound):
         )
 
 
+class NoLongerListed(UnknownSymbol):
+    """The symbol was there when its series was begun, and is not in the exchange's list any more."""
+
+    def __init__(self, exchange: str, symbol: str) -> None:
+        HistoryError.__init__(
+            self,
+            f"{exchange} no longer lists {symbol!r}: what is stored can be read, "
+            "what is missing cannot be asked for any more",
+            exchange=exchange,
+            symbol=symbol,
+            nearest="",
+        )
+
+
 class UnknownTimeframe(NotFound):
     """The exchange does not serve this timeframe."""
 
@@ -131,8 +146,8 @@ class NoSource(Refused):
 
     reason = "NO_SOURCE"
 
-    def __init__(self, exchange: str, what: str = "bars") -> None:
-        super().__init__(f"{what} of {exchange} are missing and this server cannot fetch them", exchange=exchange)
+    def __init__(self, exchange: str) -> None:
+        super().__init__(f"rows of {exchange} are missing and this server cannot fetch them", exchange=exchange)
 
 
 class VenueRefused(Refused):

@@ -42,7 +42,8 @@ class Horizon:
             return cls(EARLIEST if depth is None else max(EARLIEST, grid.floor(venue_now - depth)), closed_through)
         if venue.depth_bars is None:
             return cls(EARLIEST, closed_through)
-        return cls(max(EARLIEST, grid.back(closed_through, venue.depth_bars)), closed_through)
+        oldest = grid.time_of(grid.index_of(venue_now) - venue.depth_bars + 1)
+        return cls(max(EARLIEST, oldest), closed_through)
 
     def unreachable(self, venue: Venue, series: SeriesId) -> list[Unreachable]:
         """The range that lies beyond the venue's depth, with the reason; nothing if it has no such limit."""

@@ -17,11 +17,17 @@ BUILT: Final = ROOT / ".tools/clients"
 LANGUAGES: Final = ("python", "go", "rust", "java", "typescript")
 
 
-def program(language: str, name: str) -> list[str]:
-    """The command that runs a program; the test is left out at home if it was not built, and fails in CI."""
+def built(language: str, name: str) -> list[str] | None:
+    """The command that runs a program; None if it was not built."""
     if language == "python":
         return [sys.executable, "-m", f"tests.clients.{name}_python"]
     path = BUILT / language / name
-    if not path.exists():
-        pytest.skip(f"no {path.relative_to(ROOT)}: `make clients-{language}` builds it, with the language's tools")
-    return [str(path)]
+    return [str(path)] if path.exists() else None
+
+
+def program(language: str, name: str) -> list[str]:
+    """The same; the test is left out at home if it was not built, and fails in CI."""
+    command = built(language, name)
+    if command is None:
+        pytest.skip(f"no program of {language}: `make clients-{language}` builds it, with the language's tools")
+    return command

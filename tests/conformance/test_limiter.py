@@ -4,114 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.rig.redis_server import redis_server
 from historyd.errors import RateLimited
 from historyd.model.wait import Wait, WaitCause
 from historyd.ratelimit.base import Cost
-from historyd.ratelimit.cluster import ClusterLimiter
-from historyd.ratelimit.errands import Errands
-from historyd.ratelimit.local import LocalLimiter, Timing
-from historyd.ratelimit.options import RateLimiterOptions
-from historyd.ratelimit.process import ProcessLimiters
+from tests.conformance.limiter_rig import ONE_CALL, SECOND, WALL_AT_START, Waits, options, send_many, settle, timing
 from tests.conformance.sends import Sends
 from tests.conformance.virtual_time import now_us, run_virtually
-from tests.virtual_redis import VirtualLedger, VirtualScripts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable
 
     from historyd.ratelimit.base import Limiter
-
-SECOND = 1_000_000
-WALL_AT_START = 1_700_000_000 * SECOND
-ONE_CALL = Cost()
-
-
-def one_local(options: RateLimiterOptions, timing: Timing, holders: int) -> list[Limiter]:
-    return [LocalLimiter("ccxt:binance", options.budget(), timing)] * holders
-
-
-def shared_in_process(options: RateLimiterOptions, timing: Timing, holders: int) -> list[Limiter]:
-    limiters = ProcessLimiters(timing)
-    return [limiters.limiter("binance", "", options) for _ in range(holders)]
-
-
-def one_in_cluster(
-    client: Any, shared: bool, options: RateLimiterOptions, timing: Timing, holders: int
-) -> list[Limiter]:
-    """Limiters on the real scripts in a real Redis: one that all hold, or one each as in processes of their own."""
-    budget = options.budget()
-    scripts = VirtualScripts(client, budget.limits)
-    ledgers: list[VirtualLedger] = []
-
-    def limiter() -> Limiter:
-        ledger = VirtualLedger(scripts, timing.clock, ledgers)
-        return ClusterLimiter("ccxt:binance", budget, ledger, Errands(), timing)
-
-    return [limiter()] * holders if shared else [limiter() for _ in range(holders)]
-
-
-@pytest.fixture(scope="module")
-def redis_client() -> Iterator[Any]:
-    with redis_server() as server, server.client() as client:
-        yield client
-
-
-@pytest.fixture(params=["local", "process", "cluster"])
-def make(request: pytest.FixtureRequest) -> Callable[..., list[Limiter]]:
-    """Makes several holders of one key, all in one process."""
-    if request.param == "cluster":
-        return partial(one_in_cluster, request.getfixturevalue("redis_client"), True)
-    return one_local if request.param == "local" else shared_in_process
-
-
-@pytest.fixture(params=["local", "process", "cluster", "processes"])
-def make_anywhere(request: pytest.FixtureRequest) -> Callable[..., list[Limiter]]:
-    """Makes several holders of one key; in a cluster, in one process or in one each."""
-    if request.param in ("cluster", "processes"):
-        return partial(one_in_cluster, request.getfixturevalue("redis_client"), request.param == "cluster")
-    return one_local if request.param == "local" else shared_in_process
-
-
-def timing(sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Timing:
-    return Timing(clock=now_us, wall=lambda: WALL_AT_START + now_us(), sleep=sleep)
-
-
-def options(**given: object) -> RateLimiterOptions:
-    return RateLimiterOptions.model_validate(given)
-
-
-class Waits:
-    """An observer that keeps what it was told."""
-
-    urgent = True
-
-    def __init__(self, deadline: int | None = None) -> None:
-        self.deadline = deadline
-        self.told: list[Wait] = []
-
-    def waiting(self, wait: Wait) -> None:
-        self.told.append(wait)
-
-    def calling(self) -> None:
-        raise AssertionError("only the source knows when a call is sent")
-
-
-async def send_many(limiter: Limiter, count: int, sends: Sends, cost: Cost = ONE_CALL, who: str = "") -> None:
-    for _ in range(count):
-        await limiter.acquire(cost, Waits())
-        sends.add(now_us(), who=who)
-
-
-async def settle() -> None:
-    """Lets every task run until it waits; moves no clock."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from historyd.demo.exchange import LoopbackExchange, serve_exchange
 from tests.e2e.serving import Serving, serve_process
+from tests.e2e.whole import in_questdb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,6 +20,14 @@ async def exchange() -> AsyncIterator[LoopbackExchange]:
     """An exchange on loopback that speaks Binance's dialect."""
     async with serve_exchange() as running:
         yield running
+
+
+@pytest.fixture(params=["embedded", "questdb"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The configuration of each store in turn, empty."""
+    if request.param == "embedded":
+        return {"embedded": {"path": str(tmp_path / "history.db")}}
+    return in_questdb(request.getfixturevalue("questdb"))
 
 
 @pytest.fixture

@@ -38,10 +38,10 @@ async def caller(it: Whole, first: int, count: int, *, reads: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_crowd_is_served_with_one_fetch_per_page(tmp_path: Path, seed: int) -> None:
+async def test_a_crowd_is_served_with_one_fetch_per_page(tmp_path: Path, store: dict[str, Any], seed: int) -> None:
     chance = random.Random(seed)
     limits = {**UNLIMITED, "max_concurrency": 3}
-    async with whole(tmp_path, window_size=100, rate_limiter=limits) as it:
+    async with whole(tmp_path, store=store, window_size=100, rate_limiter=limits) as it:
         tasks = []
         for _ in range(100):
             first, count = chance.randrange(MINUTES), chance.randrange(1, 800)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,8 +53,10 @@ MENDABLE = {
 
 
 @pytest.mark.parametrize("wrong", MENDABLE.values(), ids=MENDABLE)
-async def test_what_a_retry_can_mend_is_mended_and_the_rows_are_exact(tmp_path: Path, wrong: Fault) -> None:
-    async with whole(tmp_path, rate_limiter={"penalty_backoff_ms": 1}) as it:
+async def test_what_a_retry_can_mend_is_mended_and_the_rows_are_exact(
+    tmp_path: Path, store: dict[str, Any], wrong: Fault
+) -> None:
+    async with whole(tmp_path, store=store, rate_limiter={"penalty_backoff_ms": 1}) as it:
         await opened(it)
         it.faults.next(wrong)
         table = await it.client.read(SERIES, START, END, require_complete=True)
@@ -85,9 +87,9 @@ FATAL = {
 
 @pytest.mark.parametrize(("wrong", "attempts", "reason"), FATAL.values(), ids=FATAL)
 async def test_what_stays_wrong_has_its_status_and_covers_nothing(
-    tmp_path: Path, wrong: Fault, attempts: int, reason: str
+    tmp_path: Path, store: dict[str, Any], wrong: Fault, attempts: int, reason: str
 ) -> None:
-    async with whole(tmp_path, rate_limiter={"penalty_backoff_ms": 1}) as it:
+    async with whole(tmp_path, store=store, rate_limiter={"penalty_backoff_ms": 1}) as it:
         await opened(it)
         klines = it.exchange.count("/klines")
         it.faults.next(wrong, times=20)
@@ -99,8 +101,8 @@ async def test_what_stays_wrong_has_its_status_and_covers_nothing(
         assert await states(it) == {CoverageState.MISSING}
 
 
-async def test_a_venue_that_hangs_is_unavailable(tmp_path: Path) -> None:
-    async with whole(tmp_path, ccxt={"timeout": 200}, max_retries=1) as it:
+async def test_a_venue_that_hangs_is_unavailable(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with whole(tmp_path, store=store, ccxt={"timeout": 200}, max_retries=1) as it:
         await opened(it)
         it.faults.next(fault.hang())
         with pytest.raises(MarketHistoryError) as failed:
@@ -110,8 +112,10 @@ async def test_a_venue_that_hangs_is_unavailable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_ms", [-86_400_000, 86_400_000], ids=["earlier", "later"])
-async def test_rows_that_ignore_the_window_are_unreachable_and_not_asked_in_a_loop(tmp_path: Path, by_ms: int) -> None:
-    async with whole(tmp_path) as it:
+async def test_rows_that_ignore_the_window_are_unreachable_and_not_asked_in_a_loop(
+    tmp_path: Path, store: dict[str, Any], by_ms: int
+) -> None:
+    async with whole(tmp_path, store=store) as it:
         await opened(it)
         it.faults.next(fault.ignoring_window(by_ms), times=5)
         result = await it.client.ensure(SERIES, START, END)
@@ -122,15 +126,17 @@ async def test_rows_that_ignore_the_window_are_unreachable_and_not_asked_in_a_lo
 
 
 @pytest.mark.parametrize("wrong", [fault.out_of_order(), fault.duplicated()], ids=["out of order", "doubled"])
-async def test_rows_in_disorder_come_back_in_order_and_once(tmp_path: Path, wrong: Fault) -> None:
-    async with whole(tmp_path) as it:
+async def test_rows_in_disorder_come_back_in_order_and_once(
+    tmp_path: Path, store: dict[str, Any], wrong: Fault
+) -> None:
+    async with whole(tmp_path, store=store) as it:
         await opened(it)
         it.faults.next(wrong)
         assert rows_of(await it.client.read(SERIES, START, END, require_complete=True)) == WANTED
 
 
-async def test_a_null_volume_stays_null(tmp_path: Path) -> None:
-    async with whole(tmp_path) as it:
+async def test_a_null_volume_stays_null(tmp_path: Path, store: dict[str, Any]) -> None:
+    async with whole(tmp_path, store=store) as it:
         await opened(it)
         it.faults.next(fault.null_volume(at=300))
         table = await it.client.read(SERIES, START, END, require_complete=True)
@@ -147,8 +153,10 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("wrong", BAD_ROWS.values(), ids=BAD_ROWS)
-async def test_a_bad_row_is_quarantined_and_the_others_are_served(tmp_path: Path, wrong: Fault) -> None:
-    async with whole(tmp_path) as it:
+async def test_a_bad_row_is_quarantined_and_the_others_are_served(
+    tmp_path: Path, store: dict[str, Any], wrong: Fault
+) -> None:
+    async with whole(tmp_path, store=store) as it:
         await opened(it)
         it.faults.next(wrong)
         result = await it.client.ensure(SERIES, START, END)

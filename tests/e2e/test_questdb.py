@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import Serving
     from tests.questdb_server import QuestDb
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SERIES = "ohlcv:binance:BTC/USDT:1m"
 PAGES, PAGE_BARS = 72, 60

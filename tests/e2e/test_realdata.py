@@ -41,7 +41,9 @@ def recordings() -> dict[str, tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(("timeframe", "candles"), recordings().values(), ids=recordings())
-async def test_real_candles_come_back_equal_row_by_row(tmp_path: Path, timeframe: str, candles: list[Candle]) -> None:
+async def test_real_candles_come_back_equal_row_by_row(
+    tmp_path: Path, store: dict[str, Any], timeframe: str, candles: list[Candle]
+) -> None:
     assert len(candles) > 1
     start = datetime.fromtimestamp(candles[0][0] / 1000, UTC) - timedelta(days=1)
     end = datetime.fromtimestamp(candles[-1][0] / 1000, UTC) + WIDTHS[timeframe]

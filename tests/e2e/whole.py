@@ -1,10 +1,11 @@
-"""The whole in one process: loopback exchange, real ccxt, engine, embedded store, gRPC, the public client."""
+"""The whole in one process: loopback exchange, real ccxt, engine, a real store, gRPC, the public client."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import markethistory.aio
 from historyd.app import open_engine
@@ -14,7 +15,7 @@ from historyd.service.server import HistoryServer
 from tests.venue_faults import VenueFaults
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from historyd.demo.candles import Candles
     from historyd.engine.history import HistoryEngine
     from markethistory.aio import AsyncClient
+    from tests.questdb_server import QuestDb
 
 UNLIMITED = {"tokens_per_interval": 1_000_000, "interval_ms": 1000, "max_concurrency": 4}
 MINUTE_MS = 60_000
@@ -43,14 +45,28 @@ def binance(url: str, **settings: Any) -> dict[str, Any]:
     return {"binance": {"base_url": url, "rate_limiter": UNLIMITED, "retry_backoff_s": 0.001, **settings}}
 
 
+def in_questdb(questdb: QuestDb) -> dict[str, Any]:
+    """The configuration of a store in QuestDB whose tables nobody else has."""
+    prefix = f"e{uuid4().hex}"
+    return {"questdb": {"dsn": questdb.dsn(), "http": questdb.options().http_url, "table_prefix": prefix}}
+
+
 @asynccontextmanager
-async def whole(directory: Path, candles: Candles | None = None, **settings: Any) -> AsyncIterator[Whole]:
-    """All of it, on a store in `directory`; `settings` are those of exchange `binance`."""
+async def whole(
+    directory: Path,
+    candles: Candles | None = None,
+    *,
+    alerts: Mapping[str, Any] | None = None,
+    store: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Whole]:
+    """All of it, on a store in `directory` unless another is configured; `settings` are those of exchange `binance`."""
     faults = VenueFaults()
     async with serve_exchange(candles, middlewares=[faults.middleware]) as exchange:
         config = Config.model_validate(
             {
-                "store": {"embedded": {"path": str(directory / "history.db")}},
+                "store": store or {"embedded": {"path": str(directory / "history.db")}},
+                "alerts": alerts or {},
                 "exchanges": binance(exchange.url, **settings),
             }
         )

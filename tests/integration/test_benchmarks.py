@@ -15,6 +15,7 @@ import pytest
 from benchmarks import (
     backfill,
     cancel,
+    clients,
     coverage,
     limiter,
     noop_ensure,
@@ -41,6 +42,7 @@ RUNS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "cancel": (lambda: cancel.run(rows=200_000, times=3), "p50_ms"),
     "questdb_read": (lambda: questdb_read.run(rows=5_000, rounds=1, times=5), "speedup_over_asyncpg"),
     "questdb_write": (lambda: questdb_write.run(pages=8, rounds=1, modes=("sync",)), "ratio_to_bare_sync"),
+    "clients": (lambda: clients.run(rows=5_000, rounds=1, warm_up=0, languages=("python",)), "min_ratio_to_flight"),
     "limiter": (lambda: limiter.run(processes=2, duration_s=2.0, long_s=0.0), "utilisation"),
 }
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from historyd.demo.exchange import serve_exchange
-from historyd.errors import RateLimited
+from historyd.errors import RateLimited, WaitTooLong
+from historyd.model.series import SeriesId
 from historyd.model.wait import WaitCause
 from historyd.ratelimit.local import Timing
 from historyd.ratelimit.options import LimitOptions, RateLimiterOptions
@@ -17,7 +18,7 @@ from historyd.ratelimit.process import ProcessLimiters
 from historyd.sources.ccxt import CcxtSource
 from historyd.sources.options import ExchangeOptions
 from tests import venue_faults as fault
-from tests.limiters import RecordingObserver
+from tests.limiters import RecordingLimiter, RecordingObserver
 from tests.source_lab import BTC, START, minutes
 from tests.venue_faults import VenueFaults
 
@@ -98,3 +99,43 @@ async def test_by_default_ccxts_own_budget_holds() -> None:
             await source.fetch_bars(BTC, minutes(1, START - (n + 1) * 60_000_000), observer)
         assert source.least_duration("binance", 101) >= 1.0
     assert time.now - START >= 1_200_000
+
+
+async def test_what_another_user_of_the_address_spends_is_left_to_them() -> None:
+    """Somebody else takes 10 of the 40 a minute, which the replies tell: the exchange has to refuse nobody."""
+    time = Time()
+    options = RateLimiterOptions(limits=(LimitOptions(weight=40, interval_ms=60_000),))
+    async with limited(time, options, VenueFaults(), weight_limit=40) as (exchange, source):
+        await source.check(BTC)
+        for n in range(30):
+            if n in (0, 15):
+                exchange.charge(10)
+            await source.fetch_bars(BTC, minutes(5, START - (n + 1) * 300_000_000), RecordingObserver())
+        assert exchange.count("/klines") == 30
+
+
+async def test_the_weight_used_goes_to_the_limiter_of_the_host_that_told_it() -> None:
+    """Spot and futures have budgets of their own."""
+    limiters = {group: RecordingLimiter(group) for group in ("", "fapi", "dapi")}
+    async with serve_exchange() as exchange:
+        settings = {"binance": ExchangeOptions(base_url=exchange.url)}
+        async with CcxtSource(lambda _, group: limiters[group], settings) as source:
+            await source.markets("binance")
+    assert [len(limiter.observed) for limiter in limiters.values()] == [1, 1, 1]
+    assert limiters[""].observed == [(20.0, 60_000)]
+
+
+async def test_a_load_of_markets_that_many_may_wait_for_does_not_end_for_one_callers_deadline() -> None:
+    """The hasty one is refused when it comes to its own call; until then it paid for what is everybody's."""
+    time = Time()
+    async with limited(time, RateLimiterOptions(min_interval_s=10), VenueFaults()) as (exchange, source):
+        await source.check(BTC)
+        hasty = RecordingObserver()
+        hasty.deadline = START + 5_000_000
+        perpetual = SeriesId.parse("ohlcv:binance:BTC/USDT:USDT:1m")
+        with pytest.raises(WaitTooLong):
+            await source.fetch_bars(BTC, minutes(5, START - 300_000_000), hasty)
+        with pytest.raises(WaitTooLong):
+            await source.fetch_bars(perpetual, minutes(5, START - 300_000_000), hasty)
+        assert exchange.count("/exchangeInfo") == 3
+        assert exchange.count("/klines") == 0

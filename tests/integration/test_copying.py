@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from historyd.errors import OriginMismatch, StoreUnavailable
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     from historyd.model.series import SeriesId
     from historyd.stores.base import Store
+    from historyd.stores.questdb_options import QuestDbOptions
     from tests.questdb_server import QuestDb
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ORIGIN = Origin("testnet.binance.vision", sandbox=True)
 ALWAYS = TimeRange(EARLIEST, LATEST)
@@ -72,6 +76,30 @@ async def test_a_copy_to_questdb_and_back_is_the_same_history(questdb: QuestDb, 
         assert await copy(between, new, silent) == 40_000 - 100 + 7 + 30_000
         assert await inside(new) == await inside(old)
         assert await copy(old, between, silent) == 0, "all is there"
+
+
+async def test_a_copy_within_questdb_leaves_behind_what_counts_no_more(questdb: QuestDb) -> None:
+    """QuestDB deletes nothing: who wants the room back copies to tables of another prefix and drops the old ones."""
+    options, compact = questdb.options(), questdb.options()
+    async with open_questdb(options) as old, open_questdb(compact) as new:
+        await furnish(old)
+        for asked_at, price in ((3 * 10**15, 3.0), (4 * 10**15, 4.0)):
+            rows = bars(range(5000, 6000), price)
+            await old.commit(BTC, answer(minutes(5000, 6000), rows, asked_at), rows)
+        await old.forget(BTC, minutes(20_000, 30_000))
+        kept = 40_000 - 100 + 7 - 10_000
+        assert await _rows_on_disk(options) == 40_000 + 7 + 2000
+        assert await copy(old, new, silent) == kept + 30_000
+        assert await _rows_on_disk(compact) == kept
+        assert await inside(new) == await inside(old)
+
+
+async def _rows_on_disk(options: QuestDbOptions) -> int:
+    connection = await asyncpg.connect(options.dsn)
+    try:
+        return int(await connection.fetchval(f"SELECT count() FROM {options.tables.bars}"))
+    finally:
+        await connection.close()
 
 
 async def test_a_copy_that_was_broken_off_goes_on(

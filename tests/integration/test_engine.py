@@ -288,7 +288,7 @@ async def test_a_venue_of_little_depth_is_unreachable_beyond_it(tmp_path: Path) 
         h.source.profile = type(h.source.profile)("binance", page_bars=100, depth_bars=720)
         result = await h.result(minutes(-2000, 0))
         (span,) = result.uncovered
-        assert (span.state, span.range) == (State.UNREACHABLE, minutes(-2000, 30 - 720))
+        assert (span.state, span.range) == (State.UNREACHABLE, minutes(-2000, 30 - 719))
         with pytest.raises(Incomplete, match="last 720 bars"):
             await h.read(minutes(-2000, 0), require_complete=True, ensure=True)
 
@@ -385,12 +385,6 @@ async def test_without_a_source_what_is_stored_is_served(tmp_path: Path) -> None
         assert summary.complete
         with pytest.raises(NoSource):
             await alone.result(minutes(-900, -800))
-
-
-async def test_trades_are_not_fetched_by_this_version_and_say_so(tmp_path: Path) -> None:
-    async with house(tmp_path) as h:
-        with pytest.raises(NoSource, match="trades"):
-            await h.ensure(minutes(-300, -100), SeriesId.parse("trades:binance:BTC/USDT"))
 
 
 async def test_draining_ends_ensures_and_keeps_what_was_fetched(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.rig.redis_server import RedisServer, redis_server
+from historyd.engine.backfill import URGENT_PAGES
 from historyd.engine.events import EnsureResult, ReadRequest
 from historyd.engine.history import HistoryEngine
 from historyd.engine.singleflight import Flight
 from historyd.errors import ExchangeUnavailable, VenueRefused
 from historyd.model.page import Layout, Pages
 from historyd.model.rows import BARS
+from historyd.model.time_range import TimeRange
+from historyd.model.wait import Wait, WaitCause
 from historyd.stores.embedded import open_embedded
 from tests.cluster_limiters import redis_leases
 from tests.integration.test_engine import NOW, SERIES, expected, minutes
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
-    from historyd.model.time_range import TimeRange
+    from historyd.model.series import SeriesId
+    from historyd.model.wait import Observer
+    from historyd.sources.base import Answer
 
 PAGE_BARS = 50
 
@@ -209,3 +214,79 @@ async def test_servers_with_other_stores_do_not_wait_for_each_other(tmp_path: Pa
         assert all(result.uncovered == () for result in results)
         await rows_are_exact(one, window)
         await rows_are_exact(other, window)
+
+
+class WaitingSource(ScriptedSource):
+    """Holds its calls back, as one that waits for quota, until `quota` is set; tells that one has come that far."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock, page_bars=PAGE_BARS)
+        self.quota = asyncio.Event()
+        self.came = asyncio.Event()
+        self.observers: list[Observer] = []
+
+    async def fetch_bars(self, series: SeriesId, window: TimeRange, observer: Observer) -> Answer:
+        self.observers.append(observer)
+        observer.waiting(Wait(WaitCause.QUOTA, 0, "k"))
+        self.came.set()
+        await self.quota.wait()
+        return await super().fetch_bars(series, window, observer)
+
+
+async def test_one_who_waits_at_another_server_makes_the_page_urgent_where_it_is_leased(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """A long backfill at one server holds the lease; a short question at the other promotes just that page."""
+    clock = VirtualClock(NOW)
+    source = WaitingSource(clock)
+    pages = Pages.of(SERIES, Layout(PAGE_BARS))
+    first = pages.at(pages.number_of(minutes(-600, -599).start))
+    bulk = TimeRange(first.start, pages.at(pages.number_of(first.start) + URGENT_PAGES).end)
+    async with servers(tmp_path, redis.dsn, 2, source, clock) as (one, other):
+        long = asyncio.create_task(ensure(one, bulk))
+        await source.came.wait()
+        held = source.observers[0]
+        assert [observer.urgent for observer in source.observers].count(True) == 0
+        short = asyncio.create_task(ensure(other, first))
+        async with asyncio.timeout(20):
+            while not held.urgent:  # noqa: ASYNC110 -- a flight tells nobody
+                await asyncio.sleep(0.01)
+        assert [observer.urgent for observer in source.observers].count(True) == 1
+        source.quota.set()
+        assert (await short).uncovered == ()
+        assert (await long).uncovered == ()
+        assert len(source.calls) == len(set(source.calls))
+
+
+async def test_a_server_that_lost_a_lease_makes_no_call_for_the_page(tmp_path: Path, redis: RedisServer) -> None:
+    """While it waited for quota its lease ran out, and another server did the page: it finds that."""
+    clock = VirtualClock(NOW)
+    source = WaitingSource(clock)
+    pages = Pages.of(SERIES, Layout(PAGE_BARS))
+    page = pages.at(pages.number_of(minutes(-600, -599).start))
+    async with servers(tmp_path, redis.dsn, 2, source, clock, ttl_s=0.6) as (one, other):
+        slow = asyncio.create_task(ensure(one, page))
+        await source.came.wait()
+        (lost,) = lease_keys(redis)
+        with redis.client() as client:
+            client.set(lost, "of another", px=1_000)
+        await asyncio.sleep(0.7)  # its own clock says now that the lease may have run out
+        source.quota.set()
+        quick = await ensure(other, page)
+        assert quick.uncovered == (await slow).uncovered == ()
+        assert source.calls == [page]
+
+
+async def test_without_redis_a_lost_lease_is_gone_without(tmp_path: Path, redis: RedisServer) -> None:
+    """Redis goes away while a page waits for quota, for longer than a lease lives: the page is fetched all the same."""
+    clock = VirtualClock(NOW)
+    source = WaitingSource(clock)
+    async with servers(tmp_path, redis.dsn, 1, source, clock, ttl_s=0.5, answer_s=0.2) as (one,):
+        ensuring = asyncio.create_task(ensure(one, minutes(-600, -599)))
+        await source.came.wait()
+        redis.stop()
+        await asyncio.sleep(0.6)
+        source.quota.set()
+        async with asyncio.timeout(20):
+            assert (await ensuring).uncovered == ()
+        assert len(source.calls) == 1

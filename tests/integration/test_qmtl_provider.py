@@ -251,3 +251,23 @@ def test_rows_go_to_the_users_data_directory_by_default(monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_store() == tmp_path / "markethistory" / "qmtl.db"
+
+
+async def test_trades_mode_fetches_trades_and_covers_whole_intervals(
+    exchange: LoopbackExchange, make: Callable[..., CcxtQuestDBProvider]
+) -> None:
+    provider = make(mode="trades")
+    node: dict[str, Any] = {"node_id": provider.make_node_id(exchange_id="binance", symbol="BTC/USDT", mode="trades")}
+    await provider.ensure_range(T0, T0 + 299, **node, interval=1)
+    assert (T0, T0 + 299) in [
+        (max(first, T0), min(last, T0 + 299)) for first, last in await provider.coverage(**node, interval=1)
+    ]
+    calls = exchange.count("aggTrades")
+    frame = await provider.fetch(T0, T0 + 300, **node, interval=1)
+    assert exchange.count("aggTrades") == calls
+    expected = exchange.trades.between("BTCUSDT", T0 * 1000, (T0 + 300) * 1000 - 1, 10_000)
+    rows = [
+        (at // 1000, float(price), float(amount), "sell" if sold else "buy") for _, at, price, amount, sold in expected
+    ]
+    assert frame.rows() == rows
+    assert frame.columns == ["ts", "price", "amount", "side"]

@@ -205,6 +205,14 @@ async def test_a_questdb_that_answers_no_more_is_given_up(victim: QuestDb, monke
         await _put(store, 0)
 
 
+async def test_a_store_is_closed_though_questdb_answers_no_more(victim: QuestDb) -> None:
+    async with asyncio.timeout(20), open_questdb(victim.options()) as store:
+        await store.open_series(BTC, ORIGIN, Layout(PAGE))
+        await _put(store, 0)
+        victim.freeze()
+    victim.thaw()
+
+
 async def test_rows_without_their_fact_count_for_nobody(store: QuestDbStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that dies between rows and fact leaves rows; the answer that is asked for again replaces them."""
 
@@ -281,7 +289,7 @@ async def test_a_reader_that_pauses_holds_nothing_that_could_be_cut(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(ROUNDS))
 async def test_a_killed_questdb_keeps_what_was_covered_and_covers_nothing_else(victim: QuestDb, seed: int) -> None:
     """Killed at a random moment of a backfill with readers; the store goes on by itself once it is back."""

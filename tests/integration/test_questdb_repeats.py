@@ -65,6 +65,18 @@ async def test_a_page_followed_bar_by_bar_by_two_servers_is_written_few_times(
         assert await slots(store.read_last(BTC, 120, 1000 * MINUTE)) == [(slot, 1.0) for slot in range(30, 150)]
 
 
+async def test_a_page_that_is_full_lies_in_one_part(options: QuestDbOptions) -> None:
+    async with open_questdb(options) as store:
+        await store.open_series(BTC, ORIGIN, Layout(40))
+        await store.coverage(BTC, minutes(0, 80))
+        for end in range(1, 46):
+            await _put(store, range(end // 41 * 40, end), asked_at=end)
+        segments = await store._journal.segments(BTC)
+        assert segments is not None
+        assert segments.all()[0].range == minutes(0, 40)
+        assert await slots(store.read(BTC, minutes(0, 80))) == [(slot, 1.0) for slot in range(45)]
+
+
 async def test_a_refresh_that_brings_nothing_new_writes_no_row_and_is_dated(
     pair: tuple[QuestDbStore, QuestDbStore], options: QuestDbOptions
 ) -> None:

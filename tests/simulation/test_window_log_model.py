@@ -1,9 +1,10 @@
 """The reservation algorithm against a naive oracle, in any order of bookings, wakes, hand-backs and penalties.
 
 The oracle keeps every booking in one plain list and tries every instant at which anything changes. What is checked
-at every step: a booking is due when the oracle says; no sliding window of what was really sent holds more than its
-limit, although callers wake late and send late; a call above a limit has that limit to itself for as long as it
-costs; no booking is valid inside a penalty; callers are due in the order they came.
+at every step: a booking is due when the oracle says, what the venue was seen to count beside ours included; no sliding
+window of what was really sent holds more than its limit, although callers wake late and send late; a call above a
+limit has that limit to itself for as long as it costs; no booking is valid inside a penalty; callers are due in the
+order they came.
 """
 
 from __future__ import annotations
@@ -59,6 +60,15 @@ class Oracle:
     def __init__(self, limits: Sequence[Limit]) -> None:
         self.limits = limits
         self.bookings: list[Booking] = []
+        self.others = [(0, 0)] * len(limits)
+        """What others were seen to use under each limit, and until when it counts."""
+
+    def observe(self, index: int, used: int, now: int) -> None:
+        """The venue has counted so much."""
+        sent = [each for each in self.bookings if each.ticket.due <= now < self.gone_at(each, index)]
+        ours = sum(booking.parts[index] for booking in sent)
+        limit = self.limits[index]
+        self.others[index] = (max(used - ours, 0), now + limit.window + limit.margin)
 
     def fits(self, parts: Sequence[int], instant: int) -> bool:
         """Whether a call fits under every limit at an instant after all bookings."""
@@ -70,6 +80,8 @@ class Oracle:
                 for booking in self.bookings
                 if self.gone_at(booking, index) > instant
             )
+            others, until = self.others[index]
+            held += others if instant < until else 0
             if held + min(parts[index], limit.amount) > limit.amount:
                 return False
         return True
@@ -78,6 +90,7 @@ class Oracle:
         """The first instant from `floor` on, and not before any booking, at which the call fits."""
         floor = max([floor, *(booking.ticket.due for booking in self.bookings)])
         changes = {self.gone_at(booking, limit) for booking in self.bookings for limit in range(len(self.limits))}
+        changes |= {until for _, until in self.others}
         candidates = [floor, *sorted(instant for instant in changes if instant > floor)]
         return next(instant for instant in candidates if self.fits(parts, instant))
 
@@ -118,6 +131,13 @@ class WindowLogMachine(RuleBasedStateMachine):
         self.waiting.append(booking)
         if any(parts):
             self.oracle.bookings.append(booking)
+
+    @rule(data=st.data(), used=st.integers(0, 25))
+    def observe(self, data: st.DataObject, used: int) -> None:
+        """The venue tells how much it has counted under one limit, by us and by others."""
+        index = data.draw(st.integers(0, len(self.limits) - 1))
+        self.log.observe(index, used, self.now)
+        self.oracle.observe(index, used, self.now)
 
     @rule(step=STEPS)
     def time_passes(self, step: int) -> None:

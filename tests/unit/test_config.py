@@ -201,6 +201,25 @@ def test_questdb_is_told_by_its_parts_or_by_a_dsn(tmp_path: Path, monkeypatch: p
     assert (other.http_url, other.http_login) == ("https://w", ("x", "y"))
 
 
+def test_alerts_are_read_and_their_addresses_are_kept_out_of_sight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLACK", "slack://T/A/s3cret")
+    config = load(tmp_path, "alerts: {to: ['${SLACK}'], stalled_after_s: 60, quarantine_share: 0}")
+    assert (config.alerts.to, config.alerts.stalled_after_s) == (("slack://T/A/s3cret",), 60)
+    assert (config.alerts.quarantine_share, config.alerts.most_per_hour) == (0, 30)
+    assert "s3cret" not in repr(config)
+    assert Config().alerts.to == ()
+
+
+def test_a_wrong_key_of_alerts_is_named_with_the_nearest(tmp_path: Path) -> None:
+    told = faults(tmp_path, "alerts: {stalled_after: 60, to: {slack: slack://s3cret}}")
+    assert "alerts.stalled_after: there is no such key; did you mean 'stalled_after_s'?" in told
+    assert "alerts.to" in told
+    assert "s3cret" not in told
+    assert load(tmp_path, "alerts: {to: json://host}").alerts.to == ("json://host",)
+
+
 @pytest.mark.parametrize("token", ["", "short", "with spaces in between", "naïve-token-of-some-length"])
 def test_a_token_that_is_none_stops_the_start_and_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str

@@ -128,7 +128,7 @@ def test_a_venue_of_little_depth_serves_only_its_last_bars() -> None:
     venue = Venue("kraken", depth_bars=720)
     pages = Pages.of(SERIES, Layout(720))
     horizon = Horizon.of(venue, SERIES, pages.grid, 10_000 * MINUTE + venue.bar_settle)
-    assert horizon == Horizon((10_000 - 720) * MINUTE, 10_000 * MINUTE)
+    assert horizon == Horizon((10_000 - 719) * MINUTE, 10_000 * MINUTE), "the open bar is one of the 720"
     (beyond,) = horizon.unreachable(venue, SERIES)
     assert beyond.range == TimeRange(EARLIEST, horizon.reachable_from)
     assert beyond.reason == "kraken serves only the last 720 bars of 1m"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PAGE = 1000
 
 
-def segment(start: int, end: int, rows: int | None = None, **more: int) -> Segment:
-    return Segment(minutes(start, end), 1, end - start if rows is None else rows, answer=start, **more)
+def segment(start: int, end: int, rows: int | None = None, set_aside: int = 0) -> Segment:
+    return Segment(minutes(start, end), 1, end - start if rows is None else rows, start, set_aside)
 
 
 def mixed(slots: range, changed: set[int]) -> pa.RecordBatch:

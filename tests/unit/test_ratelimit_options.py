@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
-from historyd.ratelimit.budget import Budget, Limit, Unit
-from historyd.ratelimit.options import CCXT_BUDGET, RateLimiterOptions, Scope
+from historyd.ratelimit.budget import PARTS, Budget, Limit, Unit
+from historyd.ratelimit.options import CCXT_BUDGET, OnRedisDown, RateLimiterOptions, Scope
 
 
 def options(**given: object) -> RateLimiterOptions:
@@ -84,6 +86,12 @@ def test_concurrency_and_penalty() -> None:
         ({"limits": [{"weight": 1, "calls": 1, "interval_ms": 1_000}]}, "either weight or calls"),
         ({"limits": [{"weight": 1, "interval_ms": 0}]}, "interval_ms"),
         ({"limits": [{"weigth": 1, "interval_ms": 5}]}, "weigth"),
+        ({"scope": "cluster", "on_redis_down": "share"}, "needs expected_replicas"),
+        ({"scope": "cluster", "on_redis_down": "shar", "expected_replicas": 2}, "did you mean 'share'"),
+        ({"scope": "cluster", "on_redis_down": "allow"}, "it is 'refuse' or 'share'"),
+        ({"scope": "cluster", "on_redis_down": "share", "expected_replicas": 0}, "expected_replicas"),
+        ({"scope": "cluster", "expected_replicas": 2}, "means nothing without on_redis_down: share"),
+        ({"on_redis_down": "share", "expected_replicas": 2}, "means nothing in scope 'process'"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error(given: dict[str, object], complaint: str) -> None:
@@ -94,12 +102,49 @@ def test_what_cannot_be_meant_is_an_error(given: dict[str, object], complaint: s
 
 
 def test_the_specifications_quick_start_is_read() -> None:
-    """Its dictionary, but for the scope that this version has not."""
+    """Its dictionary."""
     read = options(
-        max_concurrency=1, min_interval_s=1.2, scope="process", redis_dsn="redis://localhost:6379/0", burst=1
+        max_concurrency=1, min_interval_s=1.2, scope="cluster", redis_dsn="redis://localhost:6379/0", burst=1
     )
     assert read.budget().limits == (calls(1, 1_200),)
     assert "6379" not in repr(read)
+
+
+def test_without_redis_nothing_is_sent_unless_shares_are_asked_for() -> None:
+    """`refuse` is the default; `share` needs to know among how many."""
+    assert options(scope="cluster").budget().replicas is None
+    assert options(scope="cluster", on_redis_down="refuse").budget().replicas is None
+    assert options(scope="cluster", on_redis_down="share", expected_replicas=3).budget().replicas == 3
+
+
+@pytest.mark.parametrize(
+    ("amount", "replicas", "share"), [(20, 3, 6), (20, 1, 20), (20, 21, 0), (2.5, 1, 2), (1, 2, 0)]
+)
+def test_a_share_is_rounded_down_to_whole_calls(amount: float, replicas: int, share: int) -> None:
+    """All shares together are never more than the limit."""
+    assert calls(amount, 1_000).share(replicas) == replace(calls(amount, 1_000), amount=share * PARTS)
+
+
+def test_every_option_of_the_specification_is_known_with_its_default() -> None:
+    """Beside ours; what is not in this list is refused."""
+    given = {name: field.default for name, field in RateLimiterOptions.model_fields.items()}
+    assert given == {
+        "scope": Scope.PROCESS,
+        "max_concurrency": 1,
+        "min_interval_s": None,
+        "min_interval_ms": None,
+        "tokens_per_interval": None,
+        "interval_ms": None,
+        "burst_tokens": None,
+        "local_semaphore": None,
+        "key_suffix": None,
+        "key_template": None,
+        "penalty_backoff_ms": None,
+        "redis_dsn": None,
+        "on_redis_down": OnRedisDown.REFUSE,
+        "expected_replicas": None,
+        "limits": (),
+    }
 
 
 @pytest.mark.parametrize(

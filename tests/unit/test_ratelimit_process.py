@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from historyd.ratelimit.local import LocalLimiter
 from historyd.ratelimit.options import RateLimiterOptions
 from historyd.ratelimit.process import BudgetConflict, ProcessLimiters
 
@@ -56,6 +57,14 @@ def test_one_key_never_stands_for_two_budgets(other: dict[str, object]) -> None:
     with pytest.raises(BudgetConflict, match="ccxt:binance"):
         limiters.limiter("binance", "", options(**other))
     assert limiters.limiter("binance", "", options()) is first
+
+
+def test_what_becomes_of_calls_without_redis_is_part_of_the_setting() -> None:
+    """Two settings of one key that differ in it contradict each other."""
+    limiters = ProcessLimiters(cluster=lambda key, budget, _: LocalLimiter(key, budget))
+    limiters.limiter("binance", "", options(scope="cluster"))
+    with pytest.raises(BudgetConflict):
+        limiters.limiter("binance", "", options(scope="cluster", on_redis_down="share", expected_replicas=2))
 
 
 def test_owners_share_nothing_with_each_other() -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from historyd.engine.singleflight import Flight, SingleFlight
-from historyd.errors import ExchangeUnavailable, ShuttingDown
+from historyd.engine.singleflight import Caller, Flight, SingleFlight
+from historyd.errors import ExchangeUnavailable, ShuttingDown, WaitTooLong
+from historyd.leases.base import LeaseLost
 from historyd.model.wait import Wait, WaitCause
 
 if TYPE_CHECKING:
@@ -185,3 +186,62 @@ async def test_a_flight_tells_what_its_job_does(scene: Scene) -> None:
     scene.release.set()
     await flight.landed.wait()
     scene.flights.leave(flight)
+
+
+async def test_a_job_is_as_patient_as_the_most_patient_of_its_callers(scene: Scene) -> None:
+    """A deadline counts only while all who want the result have one; it is the latest then."""
+    hasty, calm, patient = Caller(deadline=5), Caller(deadline=9), Caller()
+    flight = scene.flights.join("page", scene.queue, hasty)
+    seen = [flight.deadline]
+    for caller in (calm, patient):
+        scene.flights.join("page", scene.queue, caller)
+        seen.append(flight.deadline)
+    for caller in (patient, calm, hasty):
+        scene.flights.leave(flight, caller)
+        seen.append(flight.deadline)
+    assert seen == [5, 9, None, 9, 5, None]
+
+
+async def test_a_job_is_urgent_if_one_of_its_callers_is_or_one_of_another_server(scene: Scene) -> None:
+    bulk, urgent = Caller(urgent=False), Caller()
+    flight = scene.flights.join("page", scene.queue, bulk)
+    seen = [flight.urgent]
+    scene.flights.join("page", scene.queue, urgent)
+    seen.append(flight.urgent)
+    scene.flights.leave(flight, urgent)
+    seen.append(flight.urgent)
+    flight.promote()
+    seen.append(flight.urgent)
+    scene.flights.leave(flight, bulk)
+    assert seen == [False, True, False, True]
+
+
+async def test_no_call_is_sent_for_a_page_whose_lease_is_lost() -> None:
+    flight: Flight[int] = Flight("page")
+    flight.calling()
+    flight.lease(lambda: False)
+    with pytest.raises(LeaseLost):
+        flight.calling()
+    assert flight.call_count == 1
+    flight.lease(lambda: True)
+    flight.calling()
+
+
+async def test_one_who_comes_just_as_a_job_fails_begins_another(scene: Scene) -> None:
+    """The job has ended, but those who wait were not told yet: its error is theirs, not the newcomer's."""
+
+    later: list[Flight[int]] = []
+
+    async def refused(_: Flight[int]) -> int:
+        # Runs when this job has ended, and before what is called then.
+        asyncio.get_running_loop().call_soon(lambda: later.append(scene.flights.join("page", scene.call)))
+        raise WaitTooLong("for those who came in time")
+
+    failed = scene.flights.join("page", refused)
+    await failed.landed.wait()
+    assert later[0] is not failed
+    scene.flights.leave(failed)
+    scene.release.set()
+    await later[0].landed.wait()
+    assert later[0].outcome() == 7
+    scene.flights.leave(later[0])

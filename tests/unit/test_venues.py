@@ -13,7 +13,7 @@ from historyd.sources.ccxt_setup import build_exchange
 from historyd.sources.clock import VenueClock
 from historyd.sources.nearest import ccxt_ids, nearest_symbols
 from historyd.sources.options import ExchangeOptions
-from historyd.sources.venues import MAIN_GROUP, UNKNOWN_VENUE, VENUES, traits_of, venue_of
+from historyd.sources.venues import MAIN_GROUP, UNKNOWN_VENUE, VENUES, Listing, traits_of, venue_of
 from tests.limiters import RecordingLimiter
 
 ccxt: Any = importlib.import_module("ccxt.async_support")
@@ -67,8 +67,9 @@ def test_a_venue_outside_of_the_table_goes_by_the_safest_rules() -> None:
     assert "whitebit" in ccxt_ids()
     assert traits_of("whitebit") is UNKNOWN_VENUE
     assert venue_of("whitebit").page_bars <= 500
-    assert not UNKNOWN_VENUE.takes_until
-    assert not UNKNOWN_VENUE.lists_first_bar
+    assert UNKNOWN_VENUE.end_param == ""
+    assert UNKNOWN_VENUE.listing is Listing.UNTOLD
+    assert venue_of("whitebit").listing_calls is None
 
 
 def test_a_window_size_only_makes_pages_smaller() -> None:

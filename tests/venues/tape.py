@@ -7,15 +7,18 @@ dialect turns names and numbers into its own. Bars come from a `Candles` of the 
 from __future__ import annotations
 
 import bisect
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from historyd.demo.candles import RandomWalk
+from historyd.model.time_range import MICROS_PER_MS
+from historyd.model.timeframe import Timeframe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from historyd.demo.candles import Candles
+    from historyd.demo.candles import Candle, Candles
 
 
 class Tick(NamedTuple):
@@ -30,6 +33,48 @@ class Tick(NamedTuple):
     @property
     def at_ms(self) -> int:
         return self.at_ns // 1_000_000
+
+
+@dataclass(frozen=True)
+class Traded:
+    """Made-up candles of a market as venues have them: a bar of any width is there if it was traded in.
+
+    Attributes:
+        listed_ms: the first trade; the bars of its minute, day and month open before it.
+        quiet_ms: spans `[start, end)` without a trade.
+    """
+
+    listed_ms: int = 0
+    quiet_ms: tuple[tuple[int, int], ...] = ()
+
+    def bars(self, symbol: str, interval: str, start_ms: int, end_ms: int, limit: int) -> list[Candle]:
+        """The first `limit` bars that open in `[start_ms, end_ms]`, ascending."""
+        grid = Timeframe.parse(interval).grid()
+        first_ms = grid.floor(self.listed_ms * MICROS_PER_MS) // MICROS_PER_MS
+        return list(itertools.islice(self._ascending(symbol, interval, max(first_ms, start_ms), end_ms), limit))
+
+    def last(self, symbol: str, interval: str, end_ms: int, limit: int) -> list[Candle]:
+        """The last `limit` bars that open at or before `end_ms`, ascending."""
+        grid = Timeframe.parse(interval).grid()
+        found: list[Candle] = []
+        while len(found) < limit and end_ms >= grid.floor(self.listed_ms * MICROS_PER_MS) // MICROS_PER_MS:
+            start_ms = grid.back(end_ms * MICROS_PER_MS + 1, limit) // MICROS_PER_MS
+            found = [*self.bars(symbol, interval, start_ms, end_ms, limit), *found]
+            end_ms = start_ms - 1
+        return found[-limit:]
+
+    def _ascending(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> Iterator[Candle]:
+        grid = Timeframe.parse(interval).grid()
+        while rows := RandomWalk(0).bars(symbol, interval, start_ms, end_ms, 1000):
+            for row in rows:
+                index = grid.index_of(row[0] * MICROS_PER_MS)
+                if self._was_traded(row[0], grid.time_of(index + 1) // MICROS_PER_MS):
+                    yield row
+            start_ms = rows[-1][0] + 1
+
+    def _was_traded(self, start_ms: int, end_ms: int) -> bool:
+        first_ms = max(start_ms, self.listed_ms)
+        return first_ms < end_ms and not any(quiet <= first_ms and end_ms <= loud for quiet, loud in self.quiet_ms)
 
 
 @dataclass(frozen=True)

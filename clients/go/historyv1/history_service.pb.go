@@ -193,7 +193,8 @@ func (x *CoverageRequest) GetRange() *TimeRange {
 // What is known about the window asked for.
 type CoverageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Spans that tile the window, ascending, without holes or overlaps. At least one.
+	// Spans that tile the window, ascending, without holes or overlaps. At least one, at most 25,000: a window of more is
+	// INVALID_ARGUMENT, which names the end up to which to ask first.
 	Spans []*CoverageSpan `protobuf:"bytes,1,rep,name=spans,proto3" json:"spans,omitempty"`
 	// The window as the server resolved it (an absent end is fixed here).
 	Range         *TimeRange `protobuf:"bytes,2,opt,name=range,proto3" json:"range,omitempty"`
@@ -429,7 +430,7 @@ type EnsurePlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The range as the server resolved it.
 	Range *TimeRange `protobuf:"bytes,1,opt,name=range,proto3" json:"range,omitempty"`
-	// Spans that will be fetched, ascending.
+	// Spans that will be fetched, ascending. At most 25,000: a range of more is INVALID_ARGUMENT, and nothing is fetched.
 	Missing []*TimeRange `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
 	// Pages to fetch, those that other callers are fetching already among them. Unit: pages.
 	PageCount int64 `protobuf:"varint,3,opt,name=page_count,json=pageCount,proto3" json:"page_count,omitempty"`
@@ -679,7 +680,8 @@ type EnsureResult struct {
 	PageCount int64 `protobuf:"varint,2,opt,name=page_count,json=pageCount,proto3" json:"page_count,omitempty"`
 	// Calls made to the exchange for the pages of this range. Unit: calls. 0 if all was covered.
 	CallCount int64 `protobuf:"varint,3,opt,name=call_count,json=callCount,proto3" json:"call_count,omitempty"`
-	// Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING.
+	// Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING. At most
+	// 25,000.
 	Uncovered []*CoverageSpan `protobuf:"bytes,4,rep,name=uncovered,proto3" json:"uncovered,omitempty"`
 	// Rows set aside because they break a rule of their kind. Unit: rows.
 	QuarantinedCount int64 `protobuf:"varint,5,opt,name=quarantined_count,json=quarantinedCount,proto3" json:"quarantined_count,omitempty"`
@@ -1191,7 +1193,8 @@ type ReadSummary struct {
 	RowCount int64 `protobuf:"varint,1,opt,name=row_count,json=rowCount,proto3" json:"row_count,omitempty"`
 	// All that closed before this instant has been settled; what is later is PENDING.
 	ClosedThrough *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=closed_through,json=closedThrough,proto3" json:"closed_through,omitempty"`
-	// Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING.
+	// Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING. At most 25,000: a read of
+	// more ends with INVALID_ARGUMENT in place of its summary.
 	Uncovered []*CoverageSpan `protobuf:"bytes,3,rep,name=uncovered,proto3" json:"uncovered,omitempty"`
 	// Rows of the range that were set aside because they break a rule of their kind. Unit: rows.
 	QuarantinedCount int64 `protobuf:"varint,4,opt,name=quarantined_count,json=quarantinedCount,proto3" json:"quarantined_count,omitempty"`

@@ -25,6 +25,7 @@ from markethistory.errors import (
     TimedOut,
     Unavailable,
 )
+from markethistory.many import SeriesResult
 from markethistory.quality import QualityDay, QualityReport, QuarantinedRow
 from markethistory.retry import RetryPolicy
 from markethistory.values import (
@@ -67,6 +68,7 @@ __all__ = [
     "ReadSummary",
     "Refused",
     "RetryPolicy",
+    "SeriesResult",
     "ServerError",
     "StoredSeries",
     "TimeRange",

@@ -10,6 +10,7 @@ the decoding of a chunk.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -18,13 +19,14 @@ import grpc
 import pyarrow as pa
 
 from markethistory import channels, requests
-from markethistory.client import READ_LAST, READ_RANGE
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.ensuring import EnsureSession
 from markethistory.errors import MarketHistoryError
 from markethistory.few import LastSession, table_of
+from markethistory.many import SeriesPattern, SeriesResult, as_many, check_jobs
 from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
+from markethistory.reads import READ_LAST, READ_RANGE
 from markethistory.retry import RetryPolicy
 from markethistory.status import error_of, pause_after
 from markethistory.v1 import history_service_pb2 as pb
@@ -32,7 +34,7 @@ from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
 from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, ReadSummary, StoredSeries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterable
     from types import TracebackType
 
     from markethistory.channels import Tls
@@ -52,7 +54,7 @@ def connect(
 ) -> AsyncClient:
     """A client of the server at `target` (`host:port`), for the running event loop. Nothing is sent yet.
 
-    `tls` and `token` as in `markethistory.connect`, and what it raises; RuntimeError too if no event loop is running.
+    `tls` and `token` as in `markethistory.connect`, and what it raises. Raises RuntimeError if no event loop runs.
     """
     channels.check_token(token, target, tls)
     asyncio.get_running_loop()
@@ -128,6 +130,53 @@ class AsyncClient:
         if few is not None:
             return await self._few(few)
         return await self._table(requests.last_request(series, count, end, options))
+
+    async def expand(self, series: str | Iterable[str]) -> list[str]:
+        """Series ids for ids and patterns, in order, each once. Asks for the markets of each pattern's exchange.
+
+        Raises NotFound for a pattern that no active market matches, ValueError for one that is none.
+        """
+        names: list[str] = []
+        for one in as_many(series):
+            if isinstance(one, SeriesPattern):
+                names += one.ids(await self.markets(one.exchange, one.symbols))
+            else:
+                names.append(one)
+        return list(dict.fromkeys(names))
+
+    async def read_many(
+        self,
+        series: str | Iterable[str],
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        jobs: int = 4,
+        **options: Unpack[ReadOptions],
+    ) -> AsyncGenerator[SeriesResult, None]:
+        """Reads the rows of `[start, end)` of several series, up to `jobs` at once; they come in the order asked for.
+
+        `series` are ids and patterns such as `ohlcv:binance:*/USDT:1m`, see `expand`. One that fails stops no other:
+        its result has the error. No more than `jobs` tables wait to be taken. Nothing warns of a table that is
+        incomplete: its schema's metadata tells, and `require_complete=True` makes it an error. Leaving early cancels
+        the reads.
+        """
+        check_jobs(jobs)
+        asked = [requests.read_request(name, start, end, options) for name in await self.expand(series)]
+        under_way: deque[asyncio.Task[SeriesResult]] = deque()
+        try:
+            for request in asked:
+                stream = AsyncBatchStream(self._read_range, request, self._retry, warn=False)
+                under_way.append(asyncio.create_task(_result_of(stream)))
+                if len(under_way) == jobs:
+                    yield await under_way[0]
+                    under_way.popleft()
+            while under_way:
+                yield await under_way[0]
+                under_way.popleft()
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     def read_batches(
         self,
@@ -250,11 +299,9 @@ class AsyncClient:
 
     async def _table(self, request: pb.ReadRangeRequest) -> pa.Table:
         stream = AsyncBatchStream(self._read_range, request, self._retry, warn=False)
-        batches = [batch async for batch in stream]
-        summary, schema = stream.summary, stream.schema
-        requests.warn_if_incomplete(request.series, summary, stacklevel=3)
-        table = pa.Table.from_batches(batches, schema)
-        return table.replace_schema_metadata(requests.summary_metadata(request.series, summary))
+        table = await stream.table()
+        requests.warn_if_incomplete(request.series, stream.summary, stacklevel=3)
+        return table
 
     async def _few(self, request: pb.ReadLastRequest) -> pa.Table:
         session = LastSession(self._retry)
@@ -332,6 +379,17 @@ class AsyncBatchStream:
         await self._batches.aclose()
 
     @property
+    def series(self) -> str:
+        """The series that is read."""
+        return self._series
+
+    async def table(self) -> pa.Table:
+        """All rows that are left, as a table whose metadata has the summary; see AsyncClient.read."""
+        batches = [batch async for batch in self]
+        table = pa.Table.from_batches(batches, self.schema)
+        return table.replace_schema_metadata(requests.summary_metadata(self._series, self.summary))
+
+    @property
     def schema(self) -> pa.Schema:
         """The rows' schema. Raises RuntimeError before the first batch was taken."""
         if self._session.schema is None:
@@ -359,3 +417,10 @@ class AsyncBatchStream:
                     await asyncio.sleep(pause_after(session, failure))
             finally:
                 call.cancel()
+
+
+async def _result_of(stream: AsyncBatchStream) -> SeriesResult:
+    try:
+        return SeriesResult(stream.series, await stream.table())
+    except MarketHistoryError as error:
+        return SeriesResult(stream.series, error=error)

@@ -9,10 +9,12 @@ returned completely or not at all. Never does: compute anything about series, co
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
 
 import grpc
 import pyarrow as pa
@@ -20,11 +22,14 @@ from grpc.experimental import ChannelOptions
 
 from markethistory import channels, requests
 from markethistory.convert import market_of, series_of, spans_of
+from markethistory.direct import DirectChannel
 from markethistory.ensuring import EnsureSession
-from markethistory.errors import MarketHistoryError
+from markethistory.errors import MarketHistoryError, Unavailable
 from markethistory.few import LastSession, table_of
+from markethistory.many import SeriesPattern, SeriesResult, as_many, check_jobs
 from markethistory.quality import QualityReport, QualitySession
 from markethistory.reading import ReadSession
+from markethistory.reads import Reads, stop
 from markethistory.retry import Deadline, RetryPolicy
 from markethistory.status import error_of, pause_after
 from markethistory.v1 import history_service_pb2 as pb
@@ -32,18 +37,17 @@ from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
 from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, ReadSummary, StoredSeries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from types import TracebackType
 
     from markethistory.channels import Tls
     from markethistory.ensuring import EnsureEvent, ProgressCallback
+    from markethistory.reads import Messages
     from markethistory.requests import ReadOptions
     from markethistory.times import Moment
 
-    ReadRange = Callable[..., Any]  # a grpc.UnaryStreamMultiCallable that brings the token
+    ReadRange: TypeAlias = Callable[[pb.ReadRangeRequest, float | None], Messages]
 
-READ_RANGE: Final = "/markethistory.v1.HistoryService/ReadRange"
-READ_LAST: Final = "/markethistory.v1.HistoryService/ReadLast"
 # Reads without a second thread: a third faster in bulk, a quarter in small reads.
 _OPTIONS: Final = [*channels.OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
 
@@ -62,28 +66,30 @@ def connect(
     machine without TLS.
     """
     channels.check_token(token, target, tls)
-    return Client(channels.open_channel(target, tls, _OPTIONS), token=token, retry=retry)
+    direct = DirectChannel.to(target) if tls is False else None
+    return Client(channels.open_channel(target, tls, _OPTIONS), token=token, retry=retry, direct=direct)
 
 
 class Client:
-    """Asks one server; a context manager that owns its channel.
+    """Asks one server; a context manager that owns its channel, and the direct one for reads if it has one.
 
     Every method raises a MarketHistoryError for what goes wrong at the server or on the way, ValueError or TypeError
     for arguments that cannot be right. `timeout` is in seconds, for all of a call; None: no end. Times are aware
     datetimes, dates (midnight UTC) or ISO 8601 strings; ranges are half-open, an absent end is now.
     """
 
-    def __init__(self, channel: grpc.Channel, *, token: str | None = None, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        *,
+        token: str | None = None,
+        retry: RetryPolicy | None = None,
+        direct: DirectChannel | None = None,
+    ) -> None:
         self._channel = channel
         self._stub = HistoryServiceStub(channel)
-        read_range: grpc.UnaryStreamMultiCallable[pb.ReadRangeRequest, bytes] = channel.unary_stream(
-            READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
-        )
         self._metadata = channels.metadata_of(token)
-        self._read_range: ReadRange = partial(read_range, metadata=self._metadata)
-        self._read_last: grpc.UnaryUnaryMultiCallable[pb.ReadLastRequest, bytes] = channel.unary_unary(
-            READ_LAST, request_serializer=pb.ReadLastRequest.SerializeToString, response_deserializer=None
-        )
+        self._reads = Reads(channel, direct, self._metadata)
         self._retry = retry or RetryPolicy()
 
     def __enter__(self) -> Self:
@@ -95,7 +101,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the channel; calls under way fail."""
+        """Closes all connections; calls under way fail."""
+        self._reads.close()
         self._channel.close()
 
     def read(
@@ -137,6 +144,41 @@ class Client:
             return self._few(few, timeout)
         return self._table(requests.last_request(series, count, end, options), timeout)
 
+    def expand(self, series: str | Iterable[str], *, timeout: float | None = None) -> list[str]:
+        """Series ids for ids and patterns, in order, each once. Asks for the markets of each pattern's exchange.
+
+        Raises NotFound for a pattern that no active market matches, ValueError for one that is none.
+        """
+        deadline, names = Deadline(timeout), list[str]()
+        for one in as_many(series):
+            if isinstance(one, SeriesPattern):
+                names += one.ids(self.markets(one.exchange, one.symbols, timeout=deadline.left()))
+            else:
+                names.append(one)
+        return list(dict.fromkeys(names))
+
+    def read_many(
+        self,
+        series: str | Iterable[str],
+        start: Moment,
+        end: Moment | None = None,
+        *,
+        jobs: int = 4,
+        timeout: float | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> Generator[SeriesResult, None, None]:
+        """Reads the rows of `[start, end)` of several series, up to `jobs` at once; they come in the order asked for.
+
+        `series` are ids and patterns such as `ohlcv:binance:*/USDT:1m`, see `expand`. One that fails stops no other:
+        its result has the error. No more than `jobs` tables wait to be taken. Nothing warns of a table that is
+        incomplete: its schema's metadata tells, and `require_complete=True` makes it an error. Leaving early cancels
+        the reads.
+        """
+        check_jobs(jobs)
+        names = self.expand(series, timeout=timeout)
+        asked = [requests.read_request(name, start, end, options) for name in names]
+        return self._read_each(asked, jobs, timeout)
+
     def read_batches(
         self,
         series: str,
@@ -151,7 +193,7 @@ class Client:
         If the stream breaks for good, what was taken from it is incomplete: iteration raises.
         """
         request = requests.read_request(series, start, end, options)
-        return BatchStream(self._read_range, request, self._retry, timeout)
+        return BatchStream(self._reads.range, request, self._retry, timeout)
 
     def last_batches(
         self,
@@ -164,7 +206,7 @@ class Client:
     ) -> BatchStream:
         """The last `count` rows before `end` (now if absent) as they come; else as `read_batches`."""
         request = requests.last_request(series, count, end, options)
-        return BatchStream(self._read_range, request, self._retry, timeout)
+        return BatchStream(self._reads.range, request, self._retry, timeout)
 
     def plan(
         self,
@@ -267,18 +309,33 @@ class Client:
             raise error_of(failure) from failure
 
     def _table(self, request: pb.ReadRangeRequest, timeout: float | None) -> pa.Table:
-        stream = BatchStream(self._read_range, request, self._retry, timeout, warn=False)
-        batches = list(stream)
-        summary, schema = stream.summary, stream.schema
-        requests.warn_if_incomplete(request.series, summary, stacklevel=3)
-        table = pa.Table.from_batches(batches, schema)
-        return table.replace_schema_metadata(requests.summary_metadata(request.series, summary))
+        stream = BatchStream(self._reads.range, request, self._retry, timeout, warn=False)
+        table = stream.table()
+        requests.warn_if_incomplete(request.series, stream.summary, stacklevel=3)
+        return table
+
+    def _read_each(
+        self, asked: Sequence[pb.ReadRangeRequest], jobs: int, timeout: float | None
+    ) -> Generator[SeriesResult, None, None]:
+        streams = (BatchStream(self._reads.range, request, self._retry, timeout, warn=False) for request in asked)
+        under_way: deque[tuple[BatchStream, Future[SeriesResult]]] = deque()
+        with ThreadPoolExecutor(jobs, "markethistory") as pool:
+            try:
+                for stream in streams:
+                    under_way.append((stream, pool.submit(_result_of, stream)))
+                    if len(under_way) == jobs:
+                        yield under_way.popleft()[1].result()
+                while under_way:
+                    yield under_way.popleft()[1].result()
+            finally:
+                for stream, _ in under_way:
+                    stream.cancel()
 
     def _few(self, request: pb.ReadLastRequest, timeout: float | None) -> pa.Table:
         session, deadline = LastSession(self._retry), Deadline(timeout)
         while True:
             try:
-                answer = self._read_last(request, timeout=deadline.left(), metadata=self._metadata)
+                answer = self._reads.last(request, deadline.left())
             except grpc.RpcError as failure:
                 time.sleep(pause_after(session, failure, deadline))
             else:
@@ -320,6 +377,8 @@ class BatchStream:
         warn: bool = True,
     ) -> None:
         self._read_range = read_range
+        self._call: Messages | None = None
+        self._cancelled = threading.Event()
         self._series = request.series
         self._session = ReadSession(request, policy)
         self._warn = warn
@@ -349,6 +408,22 @@ class BatchStream:
         """Cancels the read if it is under way."""
         self._batches.close()
 
+    def cancel(self) -> None:
+        """Cancels the read from another thread than the one that iterates, where it raises then."""
+        self._cancelled.set()
+        if self._call is not None:
+            stop(self._call)
+
+    @property
+    def series(self) -> str:
+        """The series that is read."""
+        return self._series
+
+    def table(self) -> pa.Table:
+        """All rows that are left, as a table whose metadata has the summary; see Client.read."""
+        table = pa.Table.from_batches(list(self), self.schema)
+        return table.replace_schema_metadata(requests.summary_metadata(self._series, self.summary))
+
     @property
     def schema(self) -> pa.Schema:
         """The rows' schema. Raises RuntimeError before the first batch was taken."""
@@ -366,13 +441,24 @@ class BatchStream:
     def _run(self, deadline: Deadline) -> Generator[pa.RecordBatch, None, None]:
         session = self._session
         while not session.done:
-            call = self._read_range(session.request(), timeout=deadline.left())
+            call = self._call = self._read_range(session.request(), deadline.left())
+            if self._cancelled.is_set():  # before there was a call to stop
+                stop(call)
             try:
                 for message in call:
                     yield from session.receive(message)
                 session.finish()
             except (grpc.RpcError, MarketHistoryError) as failure:
+                if self._cancelled.is_set():
+                    raise Unavailable("the read was cancelled") from failure
                 if not session.done:
-                    time.sleep(pause_after(session, failure, deadline))
+                    self._cancelled.wait(pause_after(session, failure, deadline))
             finally:
                 call.cancel()
+
+
+def _result_of(stream: BatchStream) -> SeriesResult:
+    try:
+        return SeriesResult(stream.series, stream.table())
+    except MarketHistoryError as error:
+        return SeriesResult(stream.series, error=error)

@@ -43,11 +43,16 @@ def make_node_id(*, exchange_id: str, symbol: str, timeframe: str | None = None,
     return series
 
 
+def is_trades(series: str) -> bool:
+    """Whether a series is one of trades."""
+    return series.startswith("trades:")
+
+
 def check_interval(series: str, interval: int) -> None:
     """Raises ValueError if bars of the series are not `interval` seconds apart. Any interval suits trades."""
     if interval < 1:
         raise ValueError(f"interval: must be at least 1 second, got {interval}")
-    if series.startswith("trades:"):
+    if is_trades(series):
         return
     timeframe = series.rpartition(":")[2]
     count, unit = timeframe[:-1], timeframe[-1]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from markethistory import aio
 from markethistory.frames import FrameLibrary, columns_of, empty_table, frame_library, to_frame
-from markethistory.node_ids import check_interval, first_bar, make_node_id, read_node_id
+from markethistory.node_ids import check_interval, first_bar, is_trades, make_node_id, read_node_id
 from markethistory.requests import DEFAULT_TARGET
 from markethistory.values import CoverageState
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from markethistory.values import CoverageSpan
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _LATEST: Final = 253_402_214_400
 """9999-12-31, the end of the last range that can be asked for."""
 SERIES_KEYS: Final = frozenset({"mode", "exchange", "exchange_id", "symbols", "timeframe", "timeframes", "frame"})
@@ -96,21 +97,29 @@ class SeriesProvider(ABC):
         """Spans `(first ts, last ts)`, both inclusive, of which nothing more can be learned by asking now.
 
         That is what is stored or confirmed empty, and what the exchange cannot serve (`fetch` warns of it), and the
-        bar that is still open: qmtl asks again without a pause for what is not in here.
+        bar that is still open: qmtl asks again without a pause for what is not in here. Trades are told by intervals
+        (1 s is the most exact): `ts` is where one begins, and one is in here if all of its time is known.
         """
         series = self._series(node_id, interval)
+        spans = await self._history().coverage(series)
         found: list[tuple[int, int]] = []
-        for start, end in _settled(await self._history().coverage(series)):
+        for start, end in _settled(spans):
             first, last = _bars_inside(start, end, interval, first_bar(series))
+            if is_trades(series) and end != spans[-1].range.end:
+                # Trades of an interval are there if all of it is; the last one has not ended, as an open bar has not.
+                last = _bars_inside(start, end - timedelta(seconds=interval) + _MICROSECOND, interval, 0)[1]
             if first <= last:
                 found.append((first, last))
         return found
 
     async def ensure_range(self, start: int, end: int, *, node_id: str, interval: int) -> None:
-        """Makes the bars that open from `start` to `end`, both inclusive, covered. Nothing if `start` > `end`."""
+        """Makes the bars that open from `start` to `end`, both inclusive, covered. Nothing if `start` > `end`.
+
+        Of trades those of the intervals that begin from `start` to `end`.
+        """
         series = self._series(node_id, interval)
         if start <= end:
-            await self._history().ensure(series, _moment(start), _moment(end + 1))
+            await self._history().ensure(series, _moment(start), _moment(end + (interval if is_trades(series) else 1)))
 
     async def fill_missing(self, start: int, end: int, *, node_id: str, interval: int) -> None:
         """The same as `ensure_range`: what is known, even to be empty, is not asked for again."""
@@ -256,8 +265,7 @@ def _settled(spans: Iterable[CoverageSpan]) -> list[tuple[datetime, datetime]]:
 
 def _bars_inside(start: datetime, end: datetime, interval: int, anchor: int) -> tuple[int, int]:
     """The first and the last bar that open in `[start, end)`, in seconds; the first is later if there is none."""
-    microsecond = timedelta(microseconds=1)
-    before, last = ((edge - microsecond - _EPOCH) // timedelta(seconds=1) for edge in (start, end))
+    before, last = ((edge - _MICROSECOND - _EPOCH) // timedelta(seconds=1) for edge in (start, end))
     return (
         (before - anchor) // interval * interval + interval + anchor,
         (last - anchor) // interval * interval + anchor,

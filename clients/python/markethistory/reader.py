@@ -2,7 +2,7 @@
 
 Theory of operation. A message is a protobuf envelope of which almost all is one bytes field, the Arrow IPC data.
 Generated code would copy that field out of the message; here the envelope's fields are walked by hand, the IPC field
-becomes a view of the bytes that gRPC delivered, the few other bytes are parsed by the generated class. Record batches
+becomes a view of the bytes that were delivered, the few other bytes are parsed by the generated class. Record batches
 then point straight into the message, and chunks are never joined.
 
 Never does: judge whether a stream is complete (reading.py does).
@@ -32,7 +32,7 @@ class BatchDecoder:
     def __init__(self) -> None:
         self.schema: pa.Schema | None = None
 
-    def decode(self, message: bytes) -> tuple[ReadRangeResponse, list[pa.RecordBatch]]:
+    def decode(self, message: bytes | memoryview) -> tuple[ReadRangeResponse, list[pa.RecordBatch]]:
         """The message without its Arrow data, and the batches of that data, which share the message's memory.
 
         Raises ServerError if the message cannot be read, or holds other than `row_count` rows.
@@ -63,7 +63,7 @@ class BatchDecoder:
                 yield pa.ipc.read_record_batch(message, self.schema)
 
 
-def split_envelope(message: bytes) -> tuple[ReadRangeResponse, memoryview | None]:
+def split_envelope(message: bytes | memoryview) -> tuple[ReadRangeResponse, memoryview | None]:
     """The message without `arrow_ipc`, and a view of that field; None if the message has none.
 
     Fields may come in any order. Raises DecodeError or IndexError if the message is no protobuf.
@@ -85,7 +85,7 @@ def split_envelope(message: bytes) -> tuple[ReadRangeResponse, memoryview | None
     return ReadRangeResponse.FromString(b"".join(rest)), arrow_ipc
 
 
-def _extent(message: bytes, wire_type: int, position: int) -> tuple[int, int]:
+def _extent(message: bytes | memoryview, wire_type: int, position: int) -> tuple[int, int]:
     """Where the content of a field starts and ends, its tag being behind."""
     if wire_type == _LEN:
         length, start = _varint(message, position)
@@ -97,7 +97,7 @@ def _extent(message: bytes, wire_type: int, position: int) -> tuple[int, int]:
     raise DecodeError(f"wire type {wire_type}")
 
 
-def _varint(message: bytes, position: int) -> tuple[int, int]:
+def _varint(message: bytes | memoryview, position: int) -> tuple[int, int]:
     """The number at a position, and the position behind it."""
     value = shift = 0
     while True:

@@ -62,7 +62,7 @@ class ReadSession:
             rest.resume_after.CopyFrom(self._last_key)
         return rest
 
-    def receive(self, message: bytes) -> list[pa.RecordBatch]:
+    def receive(self, message: bytes | memoryview) -> list[pa.RecordBatch]:
         """The rows of one message; keeps what else it says. Raises ServerError if it does not fit."""
         envelope, batches = self._decoder.decode(message)
         self._keep_range(envelope)

@@ -17,10 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from historyd.coverage import Fact, Unreachable
+from historyd.engine.opening import of_stored_series
 from historyd.errors import BadAnswer
 from historyd.leases.base import LeaseLost
-from historyd.model.time_range import MICROS_PER_S, TimeRange, between
-from historyd.planner import missing
+from historyd.model.time_range import EARLIEST, MICROS_PER_S, TimeRange, between
+from historyd.planner import Horizon, missing
 from historyd.quality import judge_bars
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from historyd.model.timeframe import Grid
     from historyd.model.wait import Wait
     from historyd.quality import Verdict
-    from historyd.sources.base import Source
+    from historyd.sources.base import Answer, Source
     from historyd.stores.base import Store
 
 LOOKAHEAD: Final = 4
@@ -151,13 +152,13 @@ class PageFetcher:
 
     async def _fetch(self, job: PageJob, flight: Flight[PageOutcome]) -> PageOutcome:
         policy = self._source.retry_policy(job.series.exchange)
-        reply = await self._retrying.call(policy, flight, lambda: self._ask(job, flight))
+        with of_stored_series(job.series):
+            reply = await self._retrying.call(policy, flight, lambda: self._ask(job, flight))
         if reply is None:
             return PageOutcome(job.window, call_count=flight.call_count)
         fact, verdict = reply
         if verdict.ignored_window:
-            reason = f"{job.series.exchange} answered with bars of another time than the one asked for"
-            self._probes.add(job.series, fact.range, reason)
+            self._probes.add(job.series, fact.range, _ignored(job.series))
             return PageOutcome(fact.range, call_count=flight.call_count)
         await self._store.commit(job.series, fact, verdict.rows, verdict.quarantined)
         return PageOutcome(fact.range, fact.row_count, flight.call_count, len(verdict.quarantined))
@@ -168,14 +169,13 @@ class PageFetcher:
         return not missing(covered, job.window, venue_now=venue_now, believed_since=job.believed_since)
 
     async def _ask(self, job: PageJob, flight: Flight[PageOutcome]) -> tuple[Fact, Verdict] | None:
-        """Asks once; None if by the clock of this very answer nothing of the window had closed."""
+        """Asks once; None if the answer says nothing of any of the window, or none of it had closed by its clock."""
         exchange = job.series.exchange
         venue = self._source.venue(exchange)
         answer = await self._source.fetch_bars(job.series, job.window, flight)
         # Only now is the exchange's clock known for sure: the plan may have been made by a host that runs ahead.
         venue_asked_at = answer.asked_at + self._source.now(exchange) - self._clock()
-        closed_through = job.grid.floor(venue_asked_at - venue.bar_settle)
-        window = between(job.window.start, min(job.window.end, closed_through))
+        window = self._spoken_of(job, answer, Horizon.of(venue, job.series, job.grid, venue_asked_at))
         if window is None:
             return None
         verdict = judge_bars(answer.rows, window, job.grid)
@@ -187,6 +187,22 @@ class PageFetcher:
                 page=str(window),
             )
         return Fact(window, answer.asked_at, verdict.rows.num_rows), verdict
+
+    def _spoken_of(self, job: PageJob, answer: Answer, horizon: Horizon) -> TimeRange | None:
+        """What of the window the answer speaks of; the part before that is remembered as unreachable.
+
+        It may have grown too old for the venue while the call waited for quota.
+        """
+        known_from = max(job.window.start, answer.speaks_from or EARLIEST, horizon.reachable_from)
+        silent = between(job.window.start, min(job.window.end, known_from))
+        if silent is not None:
+            too_old = horizon.unreachable(self._source.venue(job.series.exchange), job.series)
+            self._probes.add(job.series, silent, too_old[0].reason if too_old else _ignored(job.series))
+        return between(known_from, min(job.window.end, horizon.closed_through))
+
+
+def _ignored(series: SeriesId) -> str:
+    return f"{series.exchange} answered with bars of another time than the one asked for"
 
 
 class Backfill:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from historyd.coverage import disjoin
@@ -17,6 +18,7 @@ from historyd.engine.opening import Opener
 from historyd.engine.retrying import Retrying
 from historyd.engine.singleflight import Caller, SingleFlight
 from historyd.engine.trade_pages import TradeFetcher
+from historyd.engine.watching import WatchedFetcher, watched_opening
 from historyd.errors import NoSource
 from historyd.model.page import TRADE_PAGE_MS, Layout, Pages
 from historyd.model.time_range import EARLIEST, TimeRange
@@ -28,15 +30,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from historyd.coverage import Unreachable
+    from historyd.engine.singleflight import Flight
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
+    from historyd.observability.hooks import Hooks
     from historyd.sources.base import Markets, Source
     from historyd.stores.base import Store
 
 LANDING_S: Final = 10.0
 """How long calls on the wire are waited for when the engine closes."""
 _LISTING_PAGES: Final = 2
-"""A gap before all that is known is worth asking for the first bar if it has more pages than this."""
+"""A gap before all that is known is never worth asking for the first bar unless it has more pages than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,17 @@ class Backfiller:
         leases: Leases,
         clock: Callable[[], int],
         sleep: Callable[[float], Awaitable[None]],
+        hooks: Hooks,
     ) -> None:
         self._store = store
         self._source = source
         self._leases = leases
+        self._hooks = hooks
         self._clock = clock
         self._retrying = Retrying(clock, sleep)
         self._probes = Probes(clock)
         self._opened: set[SeriesId] = set()
+        self._kept_opener: Opener | None = None
         self._tasks = asyncio.TaskGroup()
         self._page_flights = SingleFlight[PageOutcome](self._tasks)
         self._open_flights = SingleFlight[Layout](self._tasks)
@@ -155,8 +162,10 @@ class Backfiller:
             self._opened.add(series)
             view = await self.view(series, believed_since)
             missing = await self.plan(view, window, believed_since)
-        if await self._begins_in_the_dark(series, missing):
-            await self._open(series, opener.learn_listing, Caller(deadline=deadline))
+        since = missing.gaps[0].start if missing.gaps else window.start
+        looked = opener.has_looked(series, since, believed_since)
+        if not looked and await self._begins_in_the_dark(series, window, missing):
+            await self._open(series, partial(opener.learn_listing, since=since), Caller(deadline=deadline))
             view = await self.look_again(view, believed_since)
             missing = await self.plan(view, window, believed_since)
         return view, missing
@@ -170,33 +179,45 @@ class Backfiller:
         fetcher = fetches(self._store, source, self._leases, self._probes, self._retrying, self._clock)
         jobs = (_job(view, window, believed_since) for window in missing.windows())
         caller = Caller(urgent=missing.page_count <= URGENT_PAGES, deadline=deadline)
-        return Backfill(self._page_flights, fetcher, jobs, caller)
+        return Backfill(self._page_flights, WatchedFetcher(fetcher, self._hooks), jobs, caller)
 
     def least_duration_s(self, exchange: str, calls: int) -> float:
         """Least seconds that the quota allows for so many calls; 0 without a source."""
         return self._source.least_duration(exchange, calls) if self._source else 0.0
 
     async def _open(self, series: SeriesId, job: Callable[..., Awaitable[Layout]], caller: Caller) -> None:
-        flight = self._open_flights.join((series, job.__name__), lambda flight: job(series, flight), caller)
+        def watched(flight: Flight[Layout]) -> Awaitable[Layout]:
+            return watched_opening(series, job(series, flight), self._hooks)
+
+        kind = "learn" if isinstance(job, partial) else "open"
+        flight = self._open_flights.join((series, kind), watched, caller)
         try:
             await flight.landed.wait()
         finally:
             self._open_flights.leave(flight, caller)
         flight.outcome()
 
-    async def _begins_in_the_dark(self, series: SeriesId, missing: Plan) -> bool:
-        """Whether the first gap is long and nothing is known at or before its start: the listing may lie in it."""
-        if not missing.gaps:
+    async def _begins_in_the_dark(self, series: SeriesId, window: TimeRange, missing: Plan) -> bool:
+        """Whether the listing may lie in the first gap or before what can be asked for, and is worth asking for.
+
+        That is so if nothing is known at or before the gap's start, and the gap has more pages than it takes calls to
+        learn the listing, or the window begins before what the venue serves.
+        """
+        venue = self._need_source(series.exchange).venue(series.exchange)
+        calls = venue.trade_listing_calls if series.timeframe is None else venue.listing_calls
+        if calls is None or not missing.gaps:
             return False
         first = missing.gaps[0]
         pages = missing.pages.number_of(first.end - 1) - missing.pages.number_of(first.start) + 1
-        if pages <= _LISTING_PAGES:
+        if pages <= max(_LISTING_PAGES, calls) and window.start >= missing.horizon.reachable_from:
             return False
         return not await self._store.coverage(series, TimeRange(EARLIEST, first.start + 1))
 
     def _opener(self, series: SeriesId) -> Opener:
         source = self._need_source(series.exchange)
-        return Opener(self._store, source, self._retrying, self._probes, self._clock)
+        if self._kept_opener is None:
+            self._kept_opener = Opener(self._store, source, self._retrying, self._probes, self._clock)
+        return self._kept_opener
 
     def _need_source(self, exchange: str) -> Source:
         if self._source is None:

@@ -21,6 +21,7 @@ from historyd.engine.events import EnsureRequest
 from historyd.engine.reading import ReadEvent, read
 from historyd.engine.reporting import report_on
 from historyd.leases.base import Alone
+from historyd.observability.hooks import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from historyd.leases.base import Leases
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
+    from historyd.observability.hooks import Hooks
     from historyd.sources.base import Markets, Source
     from historyd.stores.base import Store, StoredSeries
 
@@ -42,8 +44,8 @@ def host_clock() -> int:
 class HistoryEngine:
     """Answers for one store and one source (None: only what is stored). An async context manager.
 
-    `leases` tell which of the servers that share the store fetches a page. `clock` gives the host's microseconds and
-    `sleep` takes seconds; tests give their own.
+    `leases` tell which of the servers that share the store fetches a page; `hooks` hear what becomes of pages. `clock`
+    gives the host's microseconds and `sleep` takes seconds; tests give their own.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class HistoryEngine:
         leases: Leases | None = None,
         clock: Callable[[], int] = host_clock,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        hooks: Hooks = NOBODY,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._backfiller = Backfiller(store, source, leases or Alone(), clock, sleep)
+        self._backfiller = Backfiller(store, source, leases or Alone(), clock, sleep, hooks)
 
     async def __aenter__(self) -> Self:
         await self._backfiller.__aenter__()

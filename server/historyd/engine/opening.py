@@ -1,21 +1,24 @@
-"""Makes a series ready to be written: it exists at the exchange, its layout is fixed, its listing is known.
+"""Makes a series ready to be written: it exists at the exchange, its layout is fixed, its listing may be known.
 
 What is learned here is kept in the store, as the layout and as a fact (before its first bar the series is empty), so
-that a range which begins years before the listing costs one call once, and none ever again.
+that a range which begins years before the listing costs a few calls once, and none ever again. Where it costs more
+than one or two calls, the listing is only asked for when a range begins in the dark.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from historyd.coverage import RECHECK_DELAY, Fact, subtract
+from historyd.errors import NoLongerListed, UnknownSymbol
 from historyd.model.page import TRADE_PAGE_MS, Layout, Pages
 from historyd.model.rows import EMPTY
-from historyd.model.time_range import EARLIEST, between
+from historyd.model.time_range import EARLIEST, MICROS_PER_S, TimeRange
 from historyd.model.timeframe import Timeframe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from historyd.engine.backfill import Probes
     from historyd.engine.retrying import Retrying
@@ -24,8 +27,21 @@ if TYPE_CHECKING:
     from historyd.sources.base import Source
     from historyd.stores.base import Store
 
-_USUAL_GRID = Timeframe.parse("1h").nominal_width
+CHEAP_CALLS: Final = 2
+"""A listing that takes no more calls than this is asked for when a series is first opened."""
+LOOK_TTL: Final = 3600 * MICROS_PER_S
+"""How long the exchange is not asked again where a series begins."""
+_USUAL_GRID: Final = Timeframe.parse("1h").nominal_width
 """Bars up to this width open on the same grid everywhere; wider ones depend on where the venue's day begins."""
+
+
+@contextmanager
+def of_stored_series(series: SeriesId) -> Iterator[None]:
+    """For questions about a series that is in the store: an unknown symbol is one that was delisted."""
+    try:
+        yield
+    except UnknownSymbol as error:
+        raise NoLongerListed(series.exchange, series.symbol) from error
 
 
 class Opener:
@@ -39,6 +55,20 @@ class Opener:
         self._retrying = retrying
         self._probes = probes
         self._clock = clock
+        self._looked: dict[SeriesId, tuple[int, int]] = {}
+
+    def has_looked(self, series: SeriesId, since: int, believed_since: int | None = None) -> bool:
+        """Whether the exchange was asked within the last hour where the series begins: it says the same again.
+
+        Unless `since`, from where on it matters, is earlier than it was then. A refresh (`believed_since`) believes no
+        older answer.
+        """
+        if series not in self._looked:
+            return False
+        looked_at, looked_since = self._looked[series]
+        if since < looked_since or (believed_since is not None and looked_at < believed_since):
+            return False
+        return self._clock() - looked_at < LOOK_TTL
 
     async def open(self, series: SeriesId, flight: Flight[Layout]) -> Layout:
         """Opens a series; the first time ever, asks the exchange whether it exists and where it begins.
@@ -51,34 +81,40 @@ class Opener:
             return await self._store.open_series(series, origin, layout)
         policy = self._source.retry_policy(series.exchange)
         await self._retrying.call(policy, flight, lambda: self._source.check(series))
-        origin = self._source.origin(series.exchange)
+        origin, venue = self._source.origin(series.exchange), self._source.venue(series.exchange)
         if series.timeframe is None:
             # Where trades begin may take a dozen calls to learn, which only a long range is worth.
             return await self._store.open_series(series, origin, Layout(TRADE_PAGE_MS))
-        first = await self._first_bar(series, flight)
-        layout = await self._store.open_series(series, origin, self._choose_layout(series, first))
-        if first is not None:
-            await self._keep_listing(series, layout, first)
+        chosen = Layout(venue.page_bars, await self._anchor(series, flight))
+        layout = await self._store.open_series(series, origin, chosen)
+        if 0 < (venue.listing_calls or 0) <= CHEAP_CALLS:
+            await self._learn_listing(series, layout, flight, EARLIEST)
         return layout
 
-    async def learn_listing(self, series: SeriesId, flight: Flight[Layout]) -> Layout:
-        """Asks where an open series begins, and keeps it. Raises as `open`."""
+    async def learn_listing(self, series: SeriesId, flight: Flight[Layout], since: int) -> Layout:
+        """Asks where an open series begins, for a range from `since` on, and keeps it.
+
+        Raises as `open`, or NoLongerListed.
+        """
         layout = await self.open(series, flight)
-        if series.timeframe is None:
-            await self._learn_before_trades(series, layout, flight)
-            return layout
-        first = await self._first_bar(series, flight)
-        if first is not None:
-            await self._keep_listing(series, layout, first)
+        with of_stored_series(series):
+            if series.timeframe is None:
+                await self._learn_before_trades(series, layout, flight)
+            else:
+                await self._learn_listing(series, layout, flight, since)
         return layout
 
-    async def _first_bar(self, series: SeriesId, flight: Flight[Layout]) -> int | None:
+    async def _learn_listing(self, series: SeriesId, layout: Layout, flight: Flight[Layout], since: int) -> None:
         policy = self._source.retry_policy(series.exchange)
-        return await self._retrying.call(policy, flight, lambda: self._source.first_bar(series, flight))
+        first = await self._retrying.call(policy, flight, lambda: self._source.first_bar(series, flight, since))
+        self._looked[series] = self._clock(), since
+        if first is not None:
+            await self._keep_listing(series, layout, first)
 
     async def _learn_before_trades(self, series: SeriesId, layout: Layout, flight: Flight[Layout]) -> None:
         policy = self._source.retry_policy(series.exchange)
         answer = await self._retrying.call(policy, flight, lambda: self._source.before_trades(series, flight))
+        self._looked[series] = self._clock(), EARLIEST
         if answer is None:
             return
         if answer.unreachable is not None:
@@ -86,27 +122,32 @@ class Opener:
         if answer.covered is not None:
             await self._keep_listing(series, layout, answer.covered.end)
 
-    def _choose_layout(self, series: SeriesId, first: int | None) -> Layout:
-        venue = self._source.venue(series.exchange)
+    async def _anchor(self, series: SeriesId, flight: Flight[Layout]) -> int | None:
+        """Where the grid lies: by the venue's table, else by one of its bars; None: where it usually does."""
         timeframe = series.timeframe
         assert timeframe is not None
-        anchor = venue.anchors.get(str(timeframe))
-        if anchor is None and timeframe.nominal_width > _USUAL_GRID:
-            anchor = first
-        return Layout(venue.page_bars, anchor)
+        known = self._source.venue(series.exchange).anchors.get(str(timeframe))
+        if known is not None or timeframe.nominal_width <= _USUAL_GRID:
+            return known
+        policy = self._source.retry_policy(series.exchange)
+        return await self._retrying.call(policy, flight, lambda: self._source.any_bar(series, flight))
 
     async def _keep_listing(self, series: SeriesId, layout: Layout, first: int) -> None:
         """Commits that there is nothing before the page of the first bar or trade.
 
-        Never up to within a day of now: an empty answer that young is asked for again, page by page.
+        Of bars never up to within a day of now: an empty answer that young is asked for again, page by page. Of trades
+        these are two days of pages, which the listing is worth to be asked for twice, but not at once.
         """
         asked_at = self._clock()
         pages = Pages.of(series, layout)
-        last_page = pages.at(pages.number_of(min(first, asked_at - 2 * RECHECK_DELAY)))
-        before = between(EARLIEST, last_page.start)
-        if before is None:
-            return
-        # What is stored outlives what the venue serves: of that nothing is taken back.
-        known = [span.range for span in await self._store.coverage(series, before)]
-        for part in subtract(before, known):
+        settled = pages.at(pages.number_of(min(first, asked_at - 2 * RECHECK_DELAY))).start
+        listed = settled if pages.whole else pages.at(pages.number_of(min(first, asked_at))).start
+        for start, end in ((EARLIEST, settled), (settled, listed)):
+            if start < end:
+                await self._keep_empty(series, TimeRange(start, end), asked_at)
+
+    async def _keep_empty(self, series: SeriesId, window: TimeRange, asked_at: int) -> None:
+        """Commits that there is nothing, but of what is known: that outlives what the venue serves."""
+        known = [span.range for span in await self._store.coverage(series, window)]
+        for part in subtract(window, known):
             await self._store.commit(series, Fact(part, asked_at, 0), EMPTY[series.kind])

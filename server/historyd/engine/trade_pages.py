@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from historyd.coverage import Fact, disjoin, subtract
 from historyd.engine.backfill import PageOutcome, under_lease
+from historyd.engine.opening import of_stored_series
 from historyd.errors import BadAnswer
 from historyd.model.rows import EMPTY
 from historyd.model.series import Kind
@@ -69,7 +70,8 @@ class TradeFetcher:
         while (gap := await self._first_gap(job)) is not None:
             if flight.unwanted:
                 return PageOutcome(job.window, rows, flight.call_count, set_aside, is_partial=True)
-            verdict = await self._retrying.call(policy, flight, partial(self._ask_and_keep, job, gap, flight))
+            with of_stored_series(job.series):
+                verdict = await self._retrying.call(policy, flight, partial(self._ask_and_keep, job, gap, flight))
             if verdict is None:
                 break
             rows += verdict.rows.num_rows

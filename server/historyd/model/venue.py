@@ -18,11 +18,13 @@ class Venue:
     Attributes:
         exchange: the CCXT id.
         page_bars: most bars that one call returns.
-        depth_bars: it serves only the last so many bars of a timeframe; None: all of history.
+        depth_bars: it serves only the last so many bars of a timeframe, the open one among them; None: all of history.
         bar_settle: microseconds after its close that a bar may still change.
         trade_settle: microseconds that trades may still be added to the past.
         trade_depth: it serves trades of the last so many microseconds only; None: no limit is known.
-        anchors: open time of one bar, by timeframe, where the venue's grid is not the usual one.
+        anchors: open time of one bar, by timeframe, as far as that is known beforehand.
+        listing_calls: calls that it takes at most to learn where a series begins; None: it cannot be learned.
+        trade_listing_calls: the same of trades.
     """
 
     exchange: str
@@ -32,6 +34,8 @@ class Venue:
     trade_settle: int = 60 * MICROS_PER_S
     trade_depth: int | None = None
     anchors: Mapping[str, int] = field(default_factory=dict)
+    listing_calls: int | None = None
+    trade_listing_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from historyd.ratelimit.link import Link
 
 _LISTEN_S: Final = 1.0
-_SILENT_TURNS: Final = 20
-"""After so many times _LISTEN_S of silence the connection for news is tested, at once after a command has failed; it
-counts as broken if it does not answer within _LISTEN_S."""
+"""The connection for news is tested after a command has failed; it is broken if it does not answer for so long."""
 _RECONNECT_S: Final = 0.1
 
 
@@ -56,18 +54,19 @@ def redis_keys(key: str, limits: Sequence[Limit]) -> list[str]:
 class RedisLedger:
     """The bookings of one budget in one Redis; see Ledger in cluster.py.
 
-    `silent_turns` seconds without news are believed; then the connection for news is tested.
+    `is_watchful`: the connection for news is tested after each second of silence; else only when in doubt, as the
+    kernel sees to a peer that is gone (link.py), and one that is stuck has no news.
     """
 
     def __init__(
-        self, link: Link, key: str, limits: Sequence[Limit], errands: Errands, silent_turns: int = _SILENT_TURNS
+        self, link: Link, key: str, limits: Sequence[Limit], errands: Errands, *, is_watchful: bool = False
     ) -> None:
         self._link = link
         self._key = key
         self._shape = shape_of(limits)
         self._keys = redis_keys(key, limits)
         self._errands = errands
-        self._silent_turns = silent_turns
+        self._is_watchful = is_watchful
         self._reserve = link.client.register_script(script_text("reserve"))
         self._hand_back = link.client.register_script(script_text("hand_back"))
         self._penalise = link.client.register_script(script_text("penalise"))
@@ -157,18 +156,17 @@ class RedisLedger:
 
     async def _hear(self, news: Any) -> None:
         """Follows the epoch. Raises one of AWAY when the connection is broken."""
-        silent_turns, is_tested = 0, False
+        is_tested = False
         while True:
             message = await news.get_message(timeout=_LISTEN_S)
             if message is None:
                 if is_tested:
                     raise RedisConnectionError("no answer on the connection for news")
-                silent_turns += 1
-                if self._in_doubt or silent_turns == self._silent_turns:
+                if self._in_doubt or self._is_watchful:
                     is_tested, self._in_doubt = True, False
                     await news.ping()
                 continue
-            silent_turns, is_tested = 0, False
+            is_tested = False
             if message["type"] == "subscribe":
                 # Only now nothing can be missed: what changed before is in the state, what changes later is told.
                 await self._bring_script()
@@ -231,5 +229,5 @@ class ClusterLimiters:
             ledger = RedisLedger(link, key, budget.limits, self._errands)
             return ClusterLimiter(key, budget, ledger, self._errands)
         # A server that shares the quota out must soon know that it, or all of them, are cut off.
-        ledger = RedisLedger(link, key, budget.limits, self._errands, silent_turns=1)
+        ledger = RedisLedger(link, key, budget.limits, self._errands, is_watchful=True)
         return ShareLimiter(ClusterLimiter(key, budget, ledger, self._errands), ledger)

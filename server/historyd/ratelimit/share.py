@@ -52,7 +52,7 @@ class ShareLimiter:
         self._share = LocalLimiter(cluster.key, Budget(self._limits, budget.concurrency, budget.penalty_s), timing)
         self._longest = max(limit.spacing for limit in budget.limits)
         self._away_since: int | None = None
-        self._is_back = asyncio.Event()
+        self._waits: set[asyncio.Timeout] = set()
         self._may_have_shared = False
         self._returning = asyncio.Lock()
         ledger.on_news(self._look)
@@ -97,12 +97,12 @@ class ShareLimiter:
         now = self._timing.clock()
         if self._ledger.is_away and self._away_since is None:
             self._away_since = now
-            self._is_back.clear()
         elif not self._ledger.is_away and self._away_since is not None:
             if now - self._away_since >= self._longest:
                 self._may_have_shared = True
             self._away_since = None
-            self._is_back.set()
+            for wait in self._waits:
+                wait.reschedule(0)
 
     async def _return(self) -> None:
         """Begins the state anew, once, if it may lack calls that were sent by shares."""
@@ -145,15 +145,13 @@ class ShareLimiter:
 
     async def _while_away(self, since: int, work: Awaitable[None]) -> bool:
         """Awaits the work; False if the ledger, away since then, is back before: then nothing of the work is left."""
-        working = asyncio.ensure_future(work)
-        returning = asyncio.ensure_future(self._is_back.wait())
         try:
-            await asyncio.wait({working, returning}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            working.cancel()
-            returning.cancel()
-            await asyncio.wait({working, returning})
-        if working.cancelled():
+            # In the caller's own task: a call must be sent at once when it may be.
+            async with asyncio.timeout(None) as wait:
+                self._waits.add(wait)
+                await work
+        except TimeoutError:
             return False
-        working.result()
+        finally:
+            self._waits.discard(wait)
         return self._away_since == since

@@ -1,6 +1,7 @@
 """Values of the model -> messages of the contract. Requests are read in `requests.py`.
 
-Promises: what the model leaves out (None) is absent in the message. Never does: I/O, validation, errors.
+Promises: what the model leaves out (None) is absent in the message. An answer of more spans than clients take raises
+InvalidField (see `bounds.py`). Never does: I/O, validation.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from historyd.coverage import State
 from historyd.engine.events import EnsurePlan, EnsureProgress, EnsureResult
 from historyd.model.time_range import MICROS_PER_S
 from historyd.model.wait import WaitCause
+from historyd.service.bounds import bounded, bounded_ranges
 from markethistory.v1 import coverage_pb2, quality_pb2, series_pb2
 from markethistory.v1 import history_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from historyd.coverage import Span
     from historyd.engine.events import QualityReport, ReadSummary
@@ -75,9 +77,9 @@ def span(value: Span) -> coverage_pb2.CoverageSpan:
     )
 
 
-def coverage(spans: Iterable[Span], window: TimeRange) -> pb.CoverageResponse:
+def coverage(spans: Sequence[Span], window: TimeRange) -> pb.CoverageResponse:
     """The tiles of a window."""
-    return pb.CoverageResponse(spans=map(span, spans), range=time_range(window))
+    return pb.CoverageResponse(spans=map(span, bounded(spans)), range=time_range(window))
 
 
 def ensure_event(event: EnsurePlan | EnsureProgress | EnsureResult) -> pb.EnsureRangeResponse:
@@ -96,7 +98,7 @@ def summary(value: ReadSummary) -> pb.ReadSummary:
     return pb.ReadSummary(
         row_count=value.row_count,
         closed_through=timestamp(value.closed_through),
-        uncovered=map(span, value.uncovered),
+        uncovered=map(span, bounded(value.uncovered)),
         quarantined_count=value.quarantined_count,
         complete=value.complete,
     )
@@ -163,7 +165,7 @@ def _quarantined(value: Quarantined) -> quality_pb2.QuarantinedRow:
 def _plan(value: EnsurePlan) -> pb.EnsurePlan:
     return pb.EnsurePlan(
         range=time_range(value.range),
-        missing=map(time_range, value.missing),
+        missing=map(time_range, bounded_ranges(value.missing)),
         page_count=value.page_count,
         call_count=value.call_count,
         byte_count=value.byte_count,
@@ -191,6 +193,6 @@ def _result(value: EnsureResult) -> pb.EnsureResult:
         row_count=value.row_count,
         page_count=value.page_count,
         call_count=value.call_count,
-        uncovered=map(span, value.uncovered),
+        uncovered=map(span, bounded(value.uncovered)),
         quarantined_count=value.quarantined_count,
     )

@@ -28,10 +28,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the venue said for a window: raw rows in the kind's schema, asked at `asked_at` (microseconds)."""
+    """What the venue said for a window.
+
+    Attributes:
+        rows: raw, in the kind's schema.
+        asked_at: when the question was sent, microseconds.
+        speaks_from: the answer says nothing of what is before this instant: the venue gave its newest rows, whatever
+            start it was told. None: it speaks of the whole window.
+    """
 
     rows: pa.RecordBatch
     asked_at: int
+    speaks_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +107,18 @@ class Source(Protocol):
         Raises ExchangeUnavailable, BadAnswer, RateLimited, VenueRefused, or what `check` raises.
         """
 
-    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
-        """Open time of the first bar that the venue has of a series; None if it has no cheap way to tell."""
+    async def first_bar(self, series: SeriesId, observer: Observer, since: int) -> int | None:
+        """An instant before which the venue has no bar of a series, and soon after which it has; None: it cannot tell.
+
+        It takes up to `Venue.listing_calls` calls, one if the venue has bars right from `since` on: then it may not
+        look further, and give None. Raises as `fetch_bars`.
+        """
+
+    async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        """Open time of one of the latest bars of a series, with one call; None if there is none.
+
+        Raises as `fetch_bars`.
+        """
 
     async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
         """Asks for trades of a window in whole milliseconds that has ended, with one call if that is enough.

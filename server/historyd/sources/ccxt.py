@@ -16,15 +16,15 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-
-from historyd.errors import BadAnswer, UnknownExchange
+from historyd.errors import UnknownExchange
 from historyd.model.time_range import MICROS_PER_MS
 from historyd.model.venue import Market, Origin
+from historyd.observability.hooks import NOBODY
 from historyd.ratelimit.base import Cost
+from historyd.sources import listing
 from historyd.sources.base import Answer, Markets, RetryPolicy, TradesAnswer
-from historyd.sources.ccxt_exchange import Desk, Question, Rows, asked, asking
-from historyd.sources.ccxt_rows import to_bars
+from historyd.sources.ccxt_bars import bars_of
+from historyd.sources.ccxt_exchange import Desk, Question, Rows, asking
 from historyd.sources.ccxt_session import Session
 from historyd.sources.ccxt_setup import is_sandbox, origin_host
 from historyd.sources.ccxt_trades import TradeSource
@@ -32,8 +32,7 @@ from historyd.sources.clock import VenueClock
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
 from historyd.sources.trade_venues import with_trades
-from historyd.sources.venues import MAIN_GROUP, UNKNOWN_VENUE, traits_of, venue_of
-from historyd.sources.windows import bars_to_ask_for, parts
+from historyd.sources.venues import MAIN_GROUP, UNKNOWN_VENUE, Listing, traits_of, venue_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,10 +41,11 @@ if TYPE_CHECKING:
 
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
-    from historyd.model.timeframe import Timeframe
     from historyd.model.venue import Venue
     from historyd.model.wait import Observer, Wait
+    from historyd.observability.hooks import Hooks
     from historyd.ratelimit.base import Limiter
+    from historyd.sources.ccxt_bars import Bars
 
 _LOG: Final = logging.getLogger(__name__)
 _DEFAULTS: Final = ExchangeOptions()
@@ -75,6 +75,7 @@ class CcxtSource:
         limiter_for: the limiter of an exchange's host group (venues.py; MAIN_GROUP is the spot hosts').
         exchanges: settings by ccxt id; an exchange not named has the defaults.
         host_clock: microseconds since 1970.
+        hooks: told of what venues answer.
     """
 
     def __init__(
@@ -82,10 +83,12 @@ class CcxtSource:
         limiter_for: Callable[[str, str], Limiter],
         exchanges: Mapping[str, ExchangeOptions] | None = None,
         host_clock: Callable[[], int] = _host_clock,
+        hooks: Hooks = NOBODY,
     ) -> None:
         self._limiter_for = limiter_for
         self._exchanges = dict(exchanges or {})
         self._host_clock = host_clock
+        self._hooks = hooks
         self._stack = AsyncExitStack()
         self._tasks: asyncio.TaskGroup | None = None
         self._sessions: dict[str, Session] = {}
@@ -150,36 +153,26 @@ class CcxtSource:
 
         The rows have the schema `ccxt_rows.RAW_BARS`. Raises as sources/base.py says.
         """
-        session = self._session(series.exchange)
-        with asking(_about_bars(session, series, observer)) as question:
-            await session.check_timeframe(series)
-            market = await session.market(series.symbol)
-            longest = session.desk.traits.longest_inverse_window if market.get("inverse") else None
-            cut = parts(window, _timeframe(series), self.venue(series.exchange).page_bars, longest)
-            rows = [await self._ask_window(session, series, part) for part in cut]
+        with asking(_about_bars(series, observer)) as question:
+            said = await (await self._bars(series)).fetch(window)
         assert question.sent_at is not None
-        return Answer(rows[0] if len(rows) == 1 else pa.concat_batches(rows), question.sent_at)
+        return Answer(said.rows, question.sent_at, said.speaks_from)
 
-    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
-        """Open time of the first bar that the venue has of a series; None if it has no cheap way to tell.
+    async def first_bar(self, series: SeriesId, observer: Observer, since: int) -> int | None:
+        """An instant before which the venue has no bar of a series, and soon after which it has; None: it cannot tell.
 
-        Only venues that list from the first bar on are asked, and then asked once more whether there is one before it:
-        a venue that took a start of 0 for none would have answered with its latest, and years would pass for empty.
-        ccxt's `created` is no witness: it is when a contract was announced or listed again.
+        Takes up to `Venue.listing_calls` calls; where that is many, one if there are bars right from `since` on.
+        Raises as `fetch_bars`.
         """
-        session = self._session(series.exchange)
-        if not session.desk.traits.lists_first_bar:
+        if traits_of(series.exchange).listing is Listing.UNTOLD:
             return None
-        with asking(_about_bars(session, series, observer)):
-            await session.check_timeframe(series)
-            # Coin-margined contracts of Binance answer a start of 0 with nothing.
-            if (await session.market(series.symbol)).get("inverse"):
-                return None
-            first = _earliest(await _ask(session, series, 0, 1))
-            if first is None:
-                return None
-            before = await _ask(session, series, 0, 1, until_ms=first // MICROS_PER_MS - 1)
-        return first if before.num_rows == 0 else None
+        with asking(_about_bars(series, observer)):
+            return await listing.first_bar(await self._bars(series), since)
+
+    async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
+        """Open time of one of the latest bars of a series, with one call; None if there is none."""
+        with asking(_about_bars(series, observer)):
+            return await listing.any_bar(await self._bars(series))
 
     async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
         """Asks for trades of a part of the window. Raises as sources/base.py says."""
@@ -199,11 +192,9 @@ class CcxtSource:
             listed = [_market(market) for market in await session.markets()]
         return Markets(tuple(sorted(listed, key=lambda market: market.symbol)), tuple(timeframes))
 
-    async def _ask_window(self, session: Session, series: SeriesId, part: TimeRange) -> pa.RecordBatch:
-        """One call for a window of at most one page of the venue."""
-        until_ms = (part.end - 1) // MICROS_PER_MS if session.desk.traits.takes_until else None
-        limit = bars_to_ask_for(part, _timeframe(series))
-        return await _ask(session, series, -(-part.start // MICROS_PER_MS), limit, until_ms)
+    async def _bars(self, series: SeriesId) -> Bars:
+        """The bars of a series; raises what `check` raises."""
+        return await bars_of(self._session(series.exchange), series, self.venue(series.exchange).page_bars)
 
     def _session(self, exchange: str) -> Session:
         session = self._sessions.get(exchange)
@@ -225,6 +216,7 @@ class CcxtSource:
                 lambda group: self._limiter_for(exchange, group),
                 clock,
                 self._host_clock,
+                self._hooks,
             )
             self._desks[exchange] = desk
         return desk
@@ -239,33 +231,8 @@ def _known(exchange: str) -> str:
     return exchange
 
 
-def _about_bars(session: Session, series: SeriesId, observer: Observer) -> Question:
-    return Question(observer, series.symbol, Rows(session.desk.traits.bars_path), about_bars=True)
-
-
-async def _ask(
-    session: Session, series: SeriesId, since_ms: int, limit: int, until_ms: int | None = None
-) -> pa.RecordBatch:
-    """One call for bars, in the schema `RAW_BARS`; both ends inclusive."""
-    ccxt, question = await session.ccxt(), asked()
-    seen_before = question.rows_seen
-    params = {} if until_ms is None else {"until": until_ms}
-    rows: Any = await session.call(
-        lambda: ccxt.fetch_ohlcv(series.symbol, str(series.timeframe), since_ms, limit, params)
-    )
-    if not isinstance(rows, list) or (not rows and question.rows_seen > seen_before):
-        # There were rows, but not where ccxt looks for this market's.
-        raise BadAnswer(f"{series.exchange} answered in a shape that is not its own", exchange=series.exchange)
-    return to_bars(rows, series.exchange)
-
-
-def _earliest(rows: pa.RecordBatch) -> int | None:
-    return min(rows.column(0).cast(pa.int64()).drop_null().to_pylist(), default=None)
-
-
-def _timeframe(series: SeriesId) -> Timeframe:
-    assert series.timeframe is not None, f"{series} is no series of bars"
-    return series.timeframe
+def _about_bars(series: SeriesId, observer: Observer) -> Question:
+    return Question(observer, series.symbol, Rows(traits_of(series.exchange).bars_path), about_bars=True)
 
 
 def _market(market: Mapping[str, Any]) -> Market:

@@ -5,8 +5,10 @@ Upbit's, RateLimitExceeded for OKX's 50011 behind status 200, and no exception o
 
 | status                | ccxt's class (any base counts)                     | error               |
 |-----------------------|----------------------------------------------------|---------------------|
+| 403, 451              | any, and the body says that the country is blocked | VenueRefused        |
 | any                   | RateLimitExceeded                                  | RateLimited         |
 | the venue's quota's   | any                                                | RateLimited         |
+| any                   | any, and the body says so in the venue's words     | UnknownSymbol       |
 | 401, 403, 451         | any                                                | VenueRefused        |
 | 5xx, 408, 425         | any                                                | ExchangeUnavailable |
 | other 4xx, 200        | BadSymbol                                          | UnknownSymbol       |
@@ -43,11 +45,15 @@ if TYPE_CHECKING:
 
     from historyd.sources.venues import VenueTraits
 
-_REFUSALS: Final = {
+REFUSALS: Final = {
     401: "it does not accept the credentials: check apiKey and secret",
     403: "its firewall does not let this host or key in: check the proxy, the key's permissions or wait",
     451: "it does not serve this place for legal reasons: use a host it serves, or set base_url or a proxy",
 }
+_BLOCKED: Final = re.compile(
+    r"block access from your country|restricted location|not available in your (country|region)", re.IGNORECASE
+)
+"""What a firewall says to a place that is not served, with a status that may mean a spent quota otherwise (Bybit)."""
 _BANNED_UNTIL: Final = re.compile(r"banned until (\d{13})")
 _REFUSED: Final = {
     "AuthenticationError": "it does not accept the credentials: check apiKey and secret",
@@ -88,7 +94,10 @@ def judge(error: Exception, reply: Reply, exchange: str, traits: VenueTraits, sy
     names = {base.__name__ for base in type(error).__mro__}
     if "ExchangeClosedByUser" in names:
         return ShuttingDown()
-    if "RateLimitExceeded" in names or reply.status in traits.quota_statuses:
+    if symbol is not None and traits.unknown_symbol and traits.unknown_symbol in reply.body:
+        return UnknownSymbol(exchange, symbol)
+    blocked = reply.status in {403, 451} and _BLOCKED.search(reply.body) is not None
+    if not blocked and ("RateLimitExceeded" in names or reply.status in traits.quota_statuses):
         return _rate_limited(reply, exchange)
     if reply.status is not None and reply.status >= 400:
         return _by_status(reply, names, exchange, symbol)
@@ -97,9 +106,9 @@ def judge(error: Exception, reply: Reply, exchange: str, traits: VenueTraits, sy
 
 def _by_status(reply: Reply, names: set[str], exchange: str, symbol: str | None) -> HistoryError:
     status, code, after_s = reply.status or 0, str(reply.status), _retry_after_s(reply)
-    if status in _REFUSALS:
-        message = f"{exchange} refuses us (HTTP {status}): {_REFUSALS[status]}"
-        return VenueRefused(message, exchange=exchange, http_status=code)
+    if status in REFUSALS:
+        hint = REFUSALS[451] if _BLOCKED.search(reply.body) else REFUSALS[status]
+        return VenueRefused(f"{exchange} refuses us (HTTP {status}): {hint}", exchange=exchange, http_status=code)
     if status >= 500 or status in {408, 425}:
         message = f"{exchange} answers with an error (HTTP {status})"
         return ExchangeUnavailable(message, retry_after_s=after_s or 1.0, exchange=exchange, http_status=code)
@@ -122,6 +131,13 @@ def _by_class(names: set[str], exchange: str, symbol: str | None) -> HistoryErro
     if "RequestTimeout" in names:
         return ExchangeUnavailable(f"{exchange} did not answer in time", exchange=exchange)
     return ExchangeUnavailable(f"{exchange} cannot be reached or answers with an error", exchange=exchange)
+
+
+def redirected(exchange: str, status: int, place: str) -> VenueRefused:
+    """The error for a redirect, which would be a second call that nobody has paid for, and perhaps another history."""
+    where = f" to {place}" if place else ""
+    message = f"{exchange} sends us elsewhere{where} (HTTP {status}): set base_url if that is where its history is"
+    return VenueRefused(message, exchange=exchange, http_status=str(status))
 
 
 def _rate_limited(reply: Reply, exchange: str) -> RateLimited:

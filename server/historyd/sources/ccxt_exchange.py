@@ -7,7 +7,8 @@ ccxt makes every HTTP request through `fetch2` and what it calls, so that nothin
 - `throttle`: books the cost at the limiter instead of at ccxt's own bucket, then notes when the call is sent.
 - `fetch`: a time limit of our own around ccxt's (which a stale keep-alive connection has outlived before), and the
   shape of the answer: ccxt turns HTML, an empty body or truncated JSON behind status 200 into "no rows".
-- `open`: aiohttp sends a GET again by itself if a kept connection broke, a second call that nobody has paid for.
+- `open`: aiohttp sends a GET again by itself if a kept connection broke, and follows redirects: second calls that
+  nobody has paid for. The one is switched off, the other refused.
 - `on_rest_response`: status and headers of exactly this request; what they say of the weight used goes to the limiter.
   ccxt's attributes `last_*` belong to whichever request was last, so they are never read.
 - `parse_ohlcvs`, `parse_trades`: all rows that came, in the order in which they came. ccxt would drop those outside
@@ -25,10 +26,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-from historyd.errors import BadAnswer, ExchangeUnavailable, HistoryError, RateLimited
+from historyd.errors import BadAnswer, ExchangeUnavailable, HistoryError, RateLimited, VenueRefused
+from historyd.observability.hooks import NOBODY, AccessRefused, Answered, ClockSeen, PauseDemanded
 from historyd.ratelimit.base import Cost
-from historyd.sources.ccxt_errors import Reply, judge
+from historyd.sources.ccxt_errors import REFUSALS, Reply, judge, redirected
 from historyd.sources.ccxt_rows import count_rows
 from historyd.sources.trade_rows import PLAIN_TRADES
 from historyd.sources.used_weight import used_weights
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from historyd.model.wait import Observer
+    from historyd.observability.hooks import Hooks
     from historyd.ratelimit.base import Limiter
     from historyd.sources.clock import VenueClock
     from historyd.sources.venues import VenueTraits
@@ -103,6 +107,7 @@ class Desk:
         limiter_for: the limiter of a host group of this exchange.
         clock: the exchange's clock.
         host_clock: microseconds since 1970.
+        hooks: told of answers, pauses, refusals and clocks.
         bar_cost: what the last call for bars cost; None before the first.
     """
 
@@ -111,6 +116,7 @@ class Desk:
     limiter_for: Callable[[str], Limiter]
     clock: VenueClock
     host_clock: Callable[[], int]
+    hooks: Hooks = NOBODY
     bar_cost: Cost | None = None
 
 
@@ -149,6 +155,21 @@ def translate(error: Exception, desk: Desk) -> Exception:
     return judge(error, Reply(), desk.exchange, desk.traits, _QUESTION.get().symbol)
 
 
+def _refusing_redirects(exchange: str) -> Any:
+    """An aiohttp trace that ends a request which is told to go elsewhere."""
+    # Only whoever uses ccxt has aiohttp.
+    from aiohttp import TraceConfig, TraceRequestRedirectParams  # noqa: PLC0415
+
+    async def refuse(_session: Any, _context: Any, told: TraceRequestRedirectParams) -> None:
+        place = told.response.headers.get("Location", "")
+        raise redirected(exchange, told.response.status, urlsplit(place).hostname or "")
+
+    trace = TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    trace.freeze()
+    return trace
+
+
 class GovernedCalls(_CcxtExchange):
     """The hooks; comes before ccxt's class in the method resolution order."""
 
@@ -170,7 +191,7 @@ class GovernedCalls(_CcxtExchange):
         token = _REQUEST.set(request)
         try:
             async with limiter.slot(request.question.observer):
-                return await super().fetch2(path, api, method, params or {}, config or {})
+                answer = await super().fetch2(path, api, method, params or {}, config or {})
         except HistoryError:
             raise
         except Exception as error:
@@ -178,7 +199,11 @@ class GovernedCalls(_CcxtExchange):
             judged = judge(error, request.reply, desk.exchange, desk.traits, request.question.symbol)
             if isinstance(judged, RateLimited):
                 limiter.penalise(judged.retry_after_s)
+            _tell(desk, request, judged)
             raise judged from error
+        else:
+            desk.hooks.happened(Answered(desk.exchange, group))
+            return answer
         finally:
             _REQUEST.reset(token)
 
@@ -212,9 +237,11 @@ class GovernedCalls(_CcxtExchange):
 
     def open(self, lazy: bool = False) -> None:  # noqa: FBT001, FBT002 - ccxt's signature
         """Opens the session, without aiohttp's own repetition of requests."""
+        is_new = self.session is None
         super().open(lazy)
-        if self.session is not None:
+        if is_new and self.session is not None:
             self.session._retry_connection = False  # noqa: SLF001 - there is no public switch; a test watches it
+            self.session.trace_configs.append(_refusing_redirects(self._desk.exchange))
 
     def on_rest_response(
         self, code: int, reason: str, url: str, method: str, response_headers: Any, response_body: str, *rest: Any
@@ -228,6 +255,7 @@ class GovernedCalls(_CcxtExchange):
         # Error pages may come from anything on the way; their clocks are not the exchange's.
         if code == 200 and (date_s := request.reply.date_s) is not None:
             desk.clock.observe(date_s, request.sent_at, desk.host_clock())
+            desk.hooks.happened(ClockSeen(desk.exchange, desk.clock.ahead))
         return super().on_rest_response(code, reason, url, method, response_headers, response_body, *rest)
 
     def parse_ohlcvs(self, ohlcvs: Any, market: Any = None, timeframe: str = "1m", *_since_and_limit: Any) -> list[Any]:
@@ -254,3 +282,12 @@ class GovernedCalls(_CcxtExchange):
             return self.parse_trade(trade, market)
         except Exception:  # noqa: BLE001 - ccxt's parser may stumble in any way; the row is set aside
             return {"info": trade}
+
+
+def _tell(desk: Desk, request: _Request, error: HistoryError) -> None:
+    """Tells the hooks of a venue that wants a pause or refuses us."""
+    status = request.reply.status
+    if isinstance(error, RateLimited):
+        desk.hooks.happened(PauseDemanded(desk.exchange, request.group, status, error.retry_after_s))
+    elif isinstance(error, VenueRefused) and status in REFUSALS:
+        desk.hooks.happened(AccessRefused(desk.exchange, request.group, status, str(error)))

@@ -88,7 +88,8 @@ class Session:
         ccxt = await self.ccxt()
         # "emulated" would be bars that ccxt makes of whatever trades it gets.
         names = ccxt.timeframes if ccxt.has["fetchOHLCV"] is True else None
-        known = {name: frame for name in names or () if (frame := _parse(name)) is not None}
+        offered = [name for name in names or () if name not in self.desk.traits.misnamed]
+        known = {name: frame for name in offered if (frame := _parse(name)) is not None}
         return dict(sorted(known.items(), key=lambda item: item[1].nominal_width))
 
     async def check_timeframe(self, series: SeriesId) -> None:

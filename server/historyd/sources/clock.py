@@ -33,6 +33,11 @@ class VenueClock:
         """The exchange's time in microseconds, never ahead of it; the host's before the first reply."""
         return self._host_clock() + (self._ahead or 0)
 
+    @property
+    def ahead(self) -> int:
+        """How far the exchange's clock is ahead of the host's, at least, in microseconds; 0 before the first reply."""
+        return self._ahead or 0
+
     def observe(self, date_s: float, sent_at: int, received_at: int) -> None:
         """Learns from a reply: its `Date` in seconds, and when it was asked for and received (host clock)."""
         date = int(date_s * MICROS_PER_S)

@@ -21,7 +21,7 @@ import pyarrow as pa
 from historyd.coverage import Unreachable
 from historyd.errors import BadAnswer
 from historyd.model.rows import NO_TRADES
-from historyd.model.time_range import EARLIEST, LATEST, MICROS_PER_MS, MICROS_PER_S, TimeRange, between, iso
+from historyd.model.time_range import EARLIEST, LATEST, MICROS_PER_MS, MICROS_PER_S, TimeRange, between
 from historyd.sources.trade_venues import Paging, Probe
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ class TradePager:
             if last > start:
                 return Piece(rows, TimeRange(start, last))
             if page.cursor is None or page.cursor == cursor:
+                if last < start:
+                    raise BadAnswer(f"{self.exchange} answered with trades of another time", exchange=self.exchange)
                 return self._too_many(TimeRange(start, start + MICROS_PER_MS))
             cursor = page.cursor
             page = await self.ask(since=cursor)
@@ -294,11 +296,12 @@ class TradePager:
         return Piece(NO_TRADES, None, self._unserved(end))
 
     def _unserved(self, end: int) -> Unreachable:
-        latest = " but its latest" if self.traits.paging is Paging.LATEST else f" before {iso(end)}"
-        return Unreachable(TimeRange(EARLIEST, max(end, EARLIEST + 1)), f"{self.exchange} serves no trades{latest}")
+        latest = self.traits.paging is Paging.LATEST
+        reason = f"{self.exchange} serves {'only its latest trades' if latest else 'no trades of so early a time'}"
+        return Unreachable(TimeRange(EARLIEST, max(end, EARLIEST + 1)), reason)
 
     def _too_many(self, span: TimeRange) -> Piece:
-        reason = f"{self.exchange} has more trades of {iso(span.start)} than it serves of one moment"
+        reason = f"{self.exchange} has more trades of this moment than it serves of one"
         return Piece(NO_TRADES, None, Unreachable(span, reason))
 
     def _hold(self, page: TradePage, *, in_front: bool = False) -> pa.RecordBatch:

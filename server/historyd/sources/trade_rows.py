@@ -113,4 +113,4 @@ def _agg_trade(raw: Any) -> dict[str, Any] | None:
 PLAIN_TRADES: Final[Mapping[str, Callable[[Any], dict[str, Any] | None]]] = dict.fromkeys(
     ("binance", "binanceus", "binanceusdm", "binancecoinm"), _agg_trade
 )
-"""How to read trades without ccxt's `parse_trade`, which takes 20 ms for a thousand trades, this 0.4 ms; None if one is not so."""
+"""How to read trades without ccxt's `parse_trade`: 0.4 ms for a thousand instead of 20; None if one is not so."""

@@ -129,6 +129,9 @@ TRADE_VENUES: Final[Mapping[str, TradeTraits]] = {
     "hyperliquid": TradeTraits(Paging.NONE),
 }
 
+_PROBE_CALLS: Final[Mapping[Probe, int | None]] = {Probe.FIRST: 2, Probe.HALVING: 20, Probe.NONE: None}
+"""Calls that it takes at most to find the first trade; halving 56 years takes 19 to find an hour, and one to begin."""
+
 UNKNOWN_TRADES: Final = TradeTraits()
 """The safest rules, for a venue that has no entry."""
 
@@ -140,4 +143,6 @@ def trade_traits_of(exchange: str) -> TradeTraits:
 
 def with_trades(venue: Venue) -> Venue:
     """The venue with what planner and engine must know of its trades."""
-    return replace(venue, trade_depth=trade_traits_of(venue.exchange).depth)
+    traits = trade_traits_of(venue.exchange)
+    calls = 1 if traits.paging is Paging.LATEST else _PROBE_CALLS[traits.probe]
+    return replace(venue, trade_depth=traits.depth, trade_listing_calls=calls)

@@ -1,7 +1,7 @@
 """The embedded store: one SQLite file, no server to start.
 
 Rows lie in blocks of Arrow IPC, facts beside them, both written in one transaction by one thread. Reads run in
-threads of their own, a step at a time. What is covered and how series are cut is kept in memory as of the last
+threads of their own, a few steps at a time. What is covered and how series are cut is kept in memory as of the last
 commit: this process is the file's only writer, so nobody else can change it.
 
 Promises: those of stores/base.py; other processes may read the file while this one writes; a second writer is
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from historyd.errors import StoreUnavailable
+from historyd.errors import CorruptPage, StoreUnavailable
 from historyd.model.page import Pages
 from historyd.model.rows import Quarantined
 from historyd.model.series import Kind, SeriesId
@@ -48,6 +48,8 @@ _READERS: Final = 4
 """Threads that read; a step takes about a millisecond, so a few serve many streams."""
 _ROOM: Final = 5 / 4
 """A batch may hold so many times a full block's rows, so that a remainder travels with the block before it."""
+_STEPS_AHEAD: Final = 3
+"""Steps that a thread does in one go while rows are handed out: to wake it costs about as much as one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +172,11 @@ class EmbeddedStore:
     def read(
         self, series: SeriesId, window: TimeRange, after: RowKey | None = None
     ) -> AsyncGenerator[pa.RecordBatch, None]:
-        """Rows of the window in key order, only those after `after`; at most two steps are in memory."""
+        """Rows of the window in key order, only those after `after`; a few steps are in memory."""
         return self._stream(series, lambda table, known: self._first(table, known, window, after))
 
     async def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
-        """The last `count` rows before `before`, in ascending key order; at most two steps are in memory.
+        """The last `count` rows before `before`, in ascending key order; a few steps are in memory.
 
         From memory if nothing was written to the series since the same was asked.
         """
@@ -289,7 +291,7 @@ class EmbeddedStore:
     async def _stream(
         self, series: SeriesId, begin: Callable[[BlockTable, KnownSeries], Step]
     ) -> AsyncGenerator[pa.RecordBatch, None]:
-        """The batches of the first step and of all that follow; one is read while the one before is handed out."""
+        """The batches of the first step and of all that follow, which are read while those before are handed out."""
         known = await self._find(series)
         if known is None:
             return
@@ -297,7 +299,7 @@ class EmbeddedStore:
         try:
             while ahead is not None:
                 step = await asyncio.wrap_future(ahead)
-                ahead = None if step.rest is None else self._submit(known, partial(self._next, step.rest))
+                ahead = None if step.rest is None else self._submit(known, partial(self._several, step.rest))
                 for batch in step.batches:
                     yield batch
         finally:
@@ -316,6 +318,23 @@ class EmbeddedStore:
 
     def _next(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step:
         return read_step(table, known, window, self._most_rows[known.id.kind])
+
+    def _several(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step:
+        """Some steps as one; damage ends them, and is told by the next one if there are rows before it."""
+        batches: list[pa.RecordBatch] = []
+        rest: TimeRange | None = window
+        for _ in range(_STEPS_AHEAD):
+            if rest is None:
+                break
+            try:
+                step = self._next(rest, table, known)
+            except CorruptPage:
+                if not batches:
+                    raise
+                break
+            batches += step.batches
+            rest = step.rest
+        return Step(batches, rest)
 
     def _count(self, con: sqlite3.Connection, known: KnownSeries, windows: Sequence[TimeRange]) -> list[int]:
         table = self._table(con)

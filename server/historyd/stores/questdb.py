@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from historyd.errors import CorruptPage, OriginMismatch, StoreUnavailable
+from historyd.model.page import Pages
 from historyd.model.rows import Quarantined
 from historyd.model.series import Kind
 from historyd.model.time_range import EARLIEST, LATEST, TimeRange, between, to_datetime
@@ -261,8 +262,8 @@ class QuestDbStore:
 
     async def _said_again(self, series: SeriesId, fact: Fact, rows: pa.RecordBatch) -> list[Segment]:
         """What counts already and is in this answer too. Only known to spare room: if it cannot be read, nothing."""
-        known = self._journal.known(series)
-        if known is None or series.kind is not Kind.OHLCV:
+        known, layout = self._journal.known(series), self._journal.openings.layouts.get(series)
+        if known is None or layout is None or series.kind is not Kind.OHLCV:
             return []
         segments = comparable(known.touching(fact.range), fact.range)
         if not segments:
@@ -272,7 +273,11 @@ class QuestDbStore:
             stored = await self._reader.fetch(series, Window(tuple(segments), extent))
         except (StoreUnavailable, CorruptPage):
             return []
-        return said_again(segments, join(stored, series.kind), rows)
+        kept = said_again(segments, join(stored, series.kind), rows)
+        pages = Pages.of(series, layout)
+        is_full = pages.at(pages.number_of(fact.range.start)) == fact.range
+        # A page that grows no more is written as one, lest its parts be remembered for ever.
+        return kept if not is_full or [segment.range for segment in kept] == [fact.range] else []
 
     async def _settled(self, series: SeriesId) -> Segments | None:
         """The answers of a series, up to date and all counted; None if it is not open."""
@@ -328,8 +333,8 @@ class QuestDbStore:
         finally:
             for task in ahead:
                 task.cancel()
-            if ahead:
-                await asyncio.wait(ahead)
+            # What went wrong with those that nobody waits for any more is of no interest.
+            await asyncio.gather(*ahead, return_exceptions=True)
 
     def _fill(
         self, ahead: deque[asyncio.Task[list[pa.RecordBatch]]], series: SeriesId, steps: Iterator[Window]

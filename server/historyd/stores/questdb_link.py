@@ -7,7 +7,7 @@ here is StoreUnavailable, whose message and metadata have neither address nor pa
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -23,6 +23,7 @@ CONNECTIONS: Final = 8
 """Most connections of one server; QuestDB takes 64 in all unless told otherwise."""
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 30.0
+_CLOSE_S: Final = 2.0
 _IDLE_S: Final = 120.0
 HALF_MADE: Final = "half-made table"
 SUSPENDED: Final = "table suspended"
@@ -124,7 +125,13 @@ async def open_link(options: QuestDbOptions) -> AsyncIterator[Link]:
         except ERRORS as error:
             cause = unavailable(error).metadata["cause"]
             raise StoreUnavailable(f"QuestDB at {options.address} cannot be used: {cause}", cause=cause) from error
-        yield Link(pool)
+        try:
+            yield Link(pool)
+        finally:
+            # A connection that is closed waits for QuestDB to close it too; broken off, the pool ends them itself.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await pool.close()
 
 
 async def _leave_as_it_is(connection: asyncpg.Connection) -> None:
@@ -133,7 +140,8 @@ async def _leave_as_it_is(connection: asyncpg.Connection) -> None:
 
 def unavailable(error: BaseException) -> StoreUnavailable:
     """A driver's error in our words."""
-    return StoreUnavailable("the store did not answer as it should", cause=_cause(error))
+    cause = _cause(error)
+    return StoreUnavailable(f"the store did not answer as it should: {cause}", cause=cause)
 
 
 def _cause(error: BaseException) -> str:

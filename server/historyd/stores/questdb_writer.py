@@ -131,9 +131,11 @@ class Writer:
         """Writes what is committed until `close`; ends when what was begun has ended."""
         room = asyncio.Semaphore(_GROUPS)
         async with asyncio.TaskGroup() as groups:
-            while not self._closed:
+            while True:
                 await self._arrived.wait()
                 await room.acquire()
+                if self._closed:
+                    return
                 groups.create_task(self._write_one(self._take(), room))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Both clients behind one face, and a relay that cuts connections: what the client's tests run against."""
+"""The clients behind one face, and a relay that cuts connections: what the client's tests run against."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+import grpc
+
 import markethistory
 import markethistory.aio
-from markethistory import RetryPolicy
+from markethistory import Client, RetryPolicy
+from markethistory.client import _OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +30,13 @@ class Face(Protocol):
 
 def sync_face(target: str, method: str, *args: Any, **kwargs: Any) -> Any:
     with markethistory.connect(target, retry=IMPATIENT) as history:
+        answer = getattr(history, method)(*args, **kwargs)
+        return (list(answer), answer.summary) if method == "read_batches" else answer
+
+
+def channel_face(target: str, method: str, *args: Any, **kwargs: Any) -> Any:
+    """The sync client as it is where it cannot read over connections of its own."""
+    with Client(grpc.insecure_channel(target, options=_OPTIONS), retry=IMPATIENT) as history:
         answer = getattr(history, method)(*args, **kwargs)
         return (list(answer), answer.summary) if method == "read_batches" else answer
 

@@ -15,7 +15,7 @@ from markethistory.v1 import history_service_pb2 as pb
 from tests.fake_history import MINUTE, SERIES, START, FakeHistory, bars, frames, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Endless:
@@ -40,9 +40,17 @@ class Endless:
             self.left.set()
 
 
-def test_closing_a_sync_stream_cancels_the_call() -> None:
+clients = pytest.mark.parametrize(
+    "connect",
+    [markethistory.connect, lambda target: markethistory.Client(grpc.insecure_channel(target))],
+    ids=["direct", "channel"],
+)
+
+
+@clients
+def test_closing_a_sync_stream_cancels_the_call(connect: Callable[[str], markethistory.Client]) -> None:
     endless = Endless()
-    with serving(FakeHistory({"ReadRange": endless})) as target, markethistory.connect(target) as history:
+    with serving(FakeHistory({"ReadRange": endless})) as target, connect(target) as history:
         with history.read_batches(SERIES, START) as stream:
             assert next(stream).num_rows == 10_000
             assert not endless.left.is_set()
@@ -71,12 +79,13 @@ async def test_cancelling_a_task_cancels_its_read_and_no_other() -> None:
             assert await asyncio.to_thread(endless.left.wait, 10)
 
 
-def test_a_reader_that_stalls_stops_the_server() -> None:
-    """Flow control holds the server after a few messages: nothing is read ahead without bound."""
+@clients
+def test_a_reader_that_stalls_stops_the_server(connect: Callable[[str], markethistory.Client]) -> None:
+    """Flow control, or TCP alone, holds the server after a few messages: nothing is read ahead without bound."""
     endless = Endless()
     with (
         serving(FakeHistory({"ReadRange": endless})) as target,
-        markethistory.connect(target) as history,
+        connect(target) as history,
         history.read_batches(SERIES, START) as stream,
     ):
         next(stream)

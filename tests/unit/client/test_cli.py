@@ -198,7 +198,7 @@ def test_one_series_that_fails_stops_no_other(server: str, fake: FakeHistory) ->
         },
     }
     assert read["row_count"] == 300
-    assert done.stderr == f"markethistory: {OTHER}: no exchange 'kraken'\n"
+    assert done.stderr == f"markethistory: {OTHER}: no exchange 'kraken'\nmarkethistory: 1 of 2 series failed\n"
     assert done.exit_code == 1
 
 
@@ -285,9 +285,12 @@ def test_series_and_markets_are_listed(server: str, fake: FakeHistory) -> None:
         (["read", SERIES, "--start", "2024-01-01T00:00:00"], "--start: 2024-01-01T00:00:00 has no time zone"),
         (["read", SERIES, "--start", "1d", "--end", "2d"], "--start 1d must be earlier than --end 2d"),
         (["read", SERIES, "--start", "2999-01-01"], "--start 2999-01-01 must be earlier than --end (now)"),
-        (["read", SERIES, OTHER, "--start", "1d", "-o", "x.csv"], "put {} into -o"),
+        (["read", SERIES, "trades:binance:BTC/USDT", "--start", "1d", "-o", "x.csv"], "put {series} into -o"),
+        (["ensure", "ohlcv:*:BTC/USDT:1m", "--start", "1d"], "in its symbol only"),
+        (["quality", SERIES, "-o", "-", "--json"], "-o - takes no --json"),
+        (["quality", SERIES, "-o", "/no/such/x.csv"], "there is no directory /no/such"),
         (["read", SERIES, "--start", "1d", "-o", "/no/such/x.csv"], "there is no directory /no/such"),
-        (["read", SERIES, "--start", "1d", "-o", "-", "--json"], "-o - takes one series"),
+        (["read", SERIES, "--start", "1d", "-o", "-", "--json"], "-o - takes no --json"),
     ],
 )
 def test_wrong_usage_is_told_in_a_line_before_anything_is_asked(words: list[str], what: str) -> None:

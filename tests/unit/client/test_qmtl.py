@@ -19,6 +19,7 @@ from markethistory.node_ids import make_node_id, read_node_id
 from markethistory.qmtl import HistoryProvider
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.v1.coverage_pb2 import (
+    COVERAGE_STATE_COVERED,
     COVERAGE_STATE_MISSING,
     COVERAGE_STATE_PENDING,
     COVERAGE_STATE_UNREACHABLE,
@@ -176,6 +177,43 @@ async def test_edges_off_the_grid_hold_whole_bars_only(
     fake.handlers["Coverage"] = lambda _: [pb.CoverageResponse(spans=[covered(start, end, 1)])]
     found = await ask(server, "coverage")
     assert found == ([] if expected is None else [(T0 + expected[0], T0 + expected[1])])
+
+
+TRADES = {"node_id": "trades:binance:BTC/USDT", "interval": 10}
+
+
+@pytest.mark.parametrize(
+    ("tiles", "expected"),
+    [
+        ([("covered", 0, 60.0), ("missing", 60.0, 90.0)], [(0, 50)]),
+        ([("covered", 0, 59.999), ("missing", 59.999, 90.0)], [(0, 40)]),
+        ([("missing", 0, 0.5), ("covered", 0.5, 30.0), ("missing", 30.0, 31.0)], [(10, 20)]),
+        ([("covered", 0, 25.0), ("missing", 25.0, 26.0), ("covered", 26.0, 60.0)], [(0, 10), (30, 50)]),
+        ([("covered", 0, 60.0), ("pending", 60.0, 94.5)], [(0, 90)]),
+        ([("covered", 3.0, 12.0), ("missing", 12.0, 60.0)], []),
+    ],
+    ids=["whole", "short of it", "begun late", "a hole", "what is still open", "less than one"],
+)
+async def test_an_interval_of_trades_is_covered_if_all_of_it_is(
+    server: str, fake: FakeHistory, tiles: list[tuple[str, float, float]], expected: list[tuple[int, int]]
+) -> None:
+    states = {"pending": COVERAGE_STATE_PENDING, "missing": COVERAGE_STATE_MISSING, "covered": COVERAGE_STATE_COVERED}
+    made = [
+        CoverageSpan(
+            range=window(START + timedelta(seconds=start), START + timedelta(seconds=end)), state=states[state]
+        )
+        for state, start, end in tiles
+    ]
+    fake.handlers["Coverage"] = lambda _: [pb.CoverageResponse(spans=made)]
+    async with HistoryProvider(SERIES, server=server) as provider:
+        found = await provider.coverage(**TRADES)
+    assert found == [(T0 + first, T0 + last) for first, last in expected]
+
+
+async def test_an_ensure_of_trades_asks_for_whole_intervals(server: str, fake: FakeHistory) -> None:
+    async with HistoryProvider(SERIES, server=server) as provider:
+        await provider.ensure_range(T0, T0 + 20, **TRADES)
+    assert fake.requests[0].range == window(START, START + timedelta(seconds=30))
 
 
 async def test_coverage_from_1970_on_begins_at_zero(server: str, fake: FakeHistory) -> None:

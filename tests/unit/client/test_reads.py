@@ -38,7 +38,7 @@ from tests.fake_history import (
     serving,
     window,
 )
-from tests.unit.client.peers import Face, aio_face, cutting_relay, sync_face
+from tests.unit.client.peers import Face, aio_face, channel_face, cutting_relay, sync_face
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 ROWS = bars(1000)
 END = START + 1000 * MINUTE
 BROKEN = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED]
-faces = pytest.mark.parametrize("call", [sync_face, aio_face], ids=["sync", "aio"])
+faces = pytest.mark.parametrize("call", [sync_face, channel_face, aio_face], ids=["sync", "channel", "aio"])
 
 
 def history(*cuts: tuple[int, Break | None], rows: pa.RecordBatch = ROWS, **how: Any) -> FakeHistory:

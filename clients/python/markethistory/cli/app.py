@@ -11,6 +11,7 @@ import typer
 
 from markethistory.cli.asking import show_coverage, show_markets, show_series
 from markethistory.cli.ensuring import Ensuring
+from markethistory.cli.quality import show_quality
 from markethistory.cli.reading import ReadChoice, Reading
 from markethistory.cli.running import EXIT_CODES, faults_told
 from markethistory.cli.targets import check_output
@@ -26,9 +27,9 @@ app = typer.Typer(
 )
 _WHEN = "an ISO 8601 time with offset or Z, a date (midnight UTC), or a span such as 7d, 12h, 30m before now"
 
+_SERIES = "Such as ohlcv:binance:BTC/USDT:1m, or a pattern: 'ohlcv:binance:*/USDT:1m'."
+SeriesIds = Annotated[list[str], typer.Argument(metavar="SERIES...", help=_SERIES)]
 _WHERE = "The server; https://HOST:PORT speaks TLS. MARKETHISTORY_TOKEN is sent along, MARKETHISTORY_CA is trusted."
-
-SeriesIds = Annotated[list[str], typer.Argument(metavar="SERIES...", help="Such as ohlcv:binance:BTC/USDT:1m.")]
 Server = Annotated[str, typer.Option(envvar="MARKETHISTORY_SERVER", metavar="HOST:PORT", help=_WHERE)]
 _START = typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}.")
 Start = Annotated[str | None, _START]
@@ -91,7 +92,7 @@ def read(  # noqa: PLR0913 -- one parameter for each option
             "-o",
             metavar="FILE",
             callback=check_output,
-            help="Write to FILE.parquet, .csv or .arrow; {} stands for the series. '-': CSV to standard output.",
+            help="Write to FILE.parquet, .csv or .arrow, with {series} in it to a file for each. '-': CSV to stdout.",
         ),
     ] = None,
     columns: Annotated[str | None, typer.Option(help="Comma-separated; ts always comes. Default: all.")] = None,
@@ -106,6 +107,36 @@ def read(  # noqa: PLR0913 -- one parameter for each option
     with faults_told(server):
         choice = ReadChoice(start, end, last, output, columns, stored_only, require_complete)
         Reading(server, series, choice, jobs=jobs, as_json=as_json).run(yes=yes)
+
+
+@app.command()
+def quality(  # noqa: PLR0913 -- one parameter for each option
+    series: SeriesIds,
+    *,
+    start: Annotated[
+        str | None, typer.Option("--start", "-s", metavar="WHEN", help=f"First instant: {_WHEN}. Default 30d.")
+    ] = None,
+    end: End = None,
+    rows: Annotated[
+        int, typer.Option("--rows", metavar="N", min=0, help="List the first N quarantined rows of each series too.")
+    ] = 0,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            callback=check_output,
+            help="Write the days to FILE.parquet, .csv or .arrow; '-': CSV to stdout.",
+        ),
+    ] = None,
+    jobs: Jobs = 4,
+    as_json: AsJson = False,
+    server: Server = _SERVER,
+) -> None:
+    """Shows how good the stored rows are, by UTC day: gaps, what was set aside and why, revisions, outliers."""
+    with faults_told(server):
+        show_quality(server, series, start, end, rows=rows, output=output, jobs=jobs, as_json=as_json)
 
 
 @app.command(name="series")

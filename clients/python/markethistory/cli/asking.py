@@ -8,6 +8,7 @@ import typer
 
 from markethistory.cli.board import moment, table
 from markethistory.cli.documents import plain, say, say_error
+from markethistory.cli.expanding import stored_of
 from markethistory.cli.fanout import fan_out, tell_errors
 from markethistory.cli.moments import window
 from markethistory.cli.running import ExitCode, run
@@ -29,7 +30,7 @@ def show_coverage(
     async def ask(history: AsyncClient, name: str) -> list[CoverageSpan]:
         return await history.coverage(name, first, behind)
 
-    outcomes = run(fan_out(server, series, jobs, ask))
+    outcomes = run(fan_out(server, stored_of(server, series), jobs, ask))
     for outcome in outcomes:
         if as_json and outcome.error is not None:
             say_error(outcome.series, outcome.error)

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
     from markethistory.ensuring import EnsureEvent
 
+MOST_BARS: Final = 8
 _WIDEST: Final = 1_000
 """More columns of characters than any table has."""
 
 
 class Board:
-    """Progress bars, one for each series; silent if `quiet` or if standard error is no terminal."""
+    """Progress bars, one for each series; silent if `quiet` or if standard error is no terminal.
 
-    def __init__(self, *, quiet: bool) -> None:
+    Of more than `MOST_BARS` series it shows only those under way, and how many are done.
+    """
+
+    def __init__(self, series_count: int, *, quiet: bool) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -35,6 +39,10 @@ class Board:
             console=console,
             disable=quiet or not console.is_terminal,
         )
+        self._tasks: dict[str, TaskID] = {}
+        self._all: TaskID | None = None
+        if series_count > MOST_BARS:
+            self._all = self._progress.add_task("all series", total=series_count, told=f"of {series_count:,}")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -62,8 +70,18 @@ class Board:
         task = self._add(series)
         return lambda rows: self._progress.update(task, told=f"{rows:,} rows read")
 
+    def done(self, series: str) -> None:
+        """Nothing more comes of a series."""
+        if self._all is None:
+            return
+        self._progress.advance(self._all)
+        task = self._tasks.pop(series, None)
+        if task is not None:
+            self._progress.remove_task(task)
+
     def _add(self, series: str) -> TaskID:
-        return self._progress.add_task(series, total=None, told="")
+        task = self._tasks[series] = self._progress.add_task(series, total=None, told="")
+        return task
 
 
 def table(title: str, columns: dict[str, str], rows: Iterable[Iterable[Any]]) -> None:

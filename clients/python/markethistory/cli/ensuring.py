@@ -9,6 +9,7 @@ import typer
 
 from markethistory.cli.board import Board, duration, table
 from markethistory.cli.documents import plain, say, say_error
+from markethistory.cli.expanding import markets_of
 from markethistory.cli.fanout import fan_out, tell_errors
 from markethistory.cli.moments import window
 from markethistory.cli.running import ExitCode, complain, run
@@ -43,7 +44,7 @@ class Ensuring:
         assert first is not None
         self._start = first
         self._server = server
-        self._series = series
+        self._series = markets_of(server, series)
         self._refresh = refresh
         self._jobs = jobs
         self._json = as_json
@@ -88,11 +89,14 @@ class Ensuring:
         return await fan_out(self._server, self._series, self._jobs, plan)
 
     async def _ensures(self) -> list[Outcome[EnsureResult]]:
-        with Board(quiet=self._json) as board:
+        with Board(len(self._series), quiet=self._json) as board:
 
             async def ensure(history: AsyncClient, name: str) -> EnsureResult:
                 watch = board.watch_ensure(name)
-                return await history.ensure(name, self._start, self._end, refresh=self._refresh, on_progress=watch)
+                try:
+                    return await history.ensure(name, self._start, self._end, refresh=self._refresh, on_progress=watch)
+                finally:
+                    board.done(name)
 
             return await fan_out(self._server, self._series, self._jobs, ensure)
 

@@ -46,8 +46,11 @@ async def fan_out(
 
 
 def tell_errors(server: str, outcomes: Iterable[Outcome[T]]) -> ExitCode:
-    """Complains of the series that failed, each in a line; gives the exit code of the first of them."""
-    failed = [(outcome.series, outcome.error) for outcome in outcomes if outcome.error is not None]
+    """Complains of the series that failed, each in a line, and how many they are; the exit code of the first."""
+    told = list(outcomes)
+    failed = [(outcome.series, outcome.error) for outcome in told if outcome.error is not None]
     for name, error in failed:
         complain(f"{name}: {advice(error, server)}")
+    if failed and len(told) > 1:
+        complain(f"{len(failed)} of {len(told)} series failed")
     return exit_code(failed[0][1]) if failed else ExitCode.OK

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -10,15 +12,16 @@ import typer
 from markethistory.cli.board import Board, moment, table
 from markethistory.cli.documents import plain, say, say_error
 from markethistory.cli.ensuring import Ensuring, has_holes
+from markethistory.cli.expanding import asks_for_several, markets_of, stored_of
 from markethistory.cli.fanout import Outcome, fan_out, tell_errors
+from markethistory.cli.joining import Joined
 from markethistory.cli.moments import window
 from markethistory.cli.running import ExitCode, WrongUsage, complain, run
 from markethistory.cli.sinks import FileSink, Preview, Sink, StdoutSink
-from markethistory.cli.targets import STDOUT, files_of
+from markethistory.cli.targets import STDOUT, file_of, files_of, is_per_series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from markethistory.aio import AsyncBatchStream, AsyncClient
     from markethistory.requests import ReadOptions
@@ -56,15 +59,31 @@ class Reading:
     def __init__(self, server: str, series: Sequence[str], choice: ReadChoice, *, jobs: int, as_json: bool) -> None:
         if (choice.start is None) == (choice.last is None):
             raise WrongUsage("give one of --start and --last")
-        if choice.output == STDOUT and (as_json or len(series) > 1):
-            raise WrongUsage("-o - takes one series, and no --json")
-        self._files = files_of(series, choice.output) if choice.output and choice.output != STDOUT else {}
+        if choice.output == STDOUT and as_json:
+            raise WrongUsage("-o - takes no --json")
+        if choice.output is not None and choice.output != STDOUT:
+            file_of(choice.output)  # a wrong directory is told before anybody is asked
         self._start, self._end = window(choice.start, choice.end)
         self._server = server
-        self._series = series
         self._choice = choice
         self._jobs = jobs
         self._json = as_json
+        self._series = (stored_of if choice.stored_only else markets_of)(server, series)
+        self._files: dict[str, Path] = {}
+        self._joined: Joined | None = None
+        self._aim(choice.output, several=asks_for_several(series))
+
+    def _aim(self, output: str | None, *, several: bool) -> None:
+        """Decides where the rows go."""
+        if output is None:
+            return
+        path = None if output == STDOUT else Path(output)
+        if path is not None and is_per_series(output):
+            self._files = files_of(self._series, output)
+        elif path is not None:
+            self._files = dict.fromkeys(self._series, file_of(output))
+        if several and (path is None or not is_per_series(output)):
+            self._joined = Joined(self._series, path)
 
     def run(self, *, yes: bool) -> None:
         """Fetches, reads, and tells how it went."""
@@ -77,16 +96,21 @@ class Reading:
             fetched = fetching.fetch(yes=yes)
             failed = [Outcome(outcome.series, error=outcome.error) for outcome in fetched if outcome.error]
         unfit = {outcome.series for outcome in failed}
-        outcomes = [*failed, *run(self._read_all([name for name in self._series if name not in unfit]))]
+        wanted = [name for name in self._series if name not in unfit]
+        with self._joined or nullcontext():
+            outcomes = [*failed, *run(self._read_all(wanted))]
+            if self._joined is not None:
+                self._joined.write()
         for outcome in outcomes:
             self._tell(outcome)
+        self._tell_joined([outcome.value for outcome in outcomes if outcome.value is not None])
         code = tell_errors(self._server, outcomes)
         holes = any(outcome.value is not None and not outcome.value.summary.complete for outcome in outcomes)
         if code or holes:
             raise typer.Exit(code or ExitCode.INCOMPLETE)
 
     async def _read_all(self, series: Sequence[str]) -> list[Outcome[Got]]:
-        with Board(quiet=self._json) as board:
+        with Board(len(series), quiet=self._json) as board:
 
             async def read(history: AsyncClient, name: str) -> Got:
                 shown = board.watch_read(name)
@@ -101,6 +125,7 @@ class Reading:
                     sink.finish(stream.schema)
                 finally:
                     sink.discard()
+                    board.done(name)
                 return Got(stream.summary, sink if isinstance(sink, Preview) else None, self._files.get(name))
 
             return await fan_out(self._server, series, self._jobs, read)
@@ -118,6 +143,8 @@ class Reading:
         return history.read_batches(name, self._start, self._end, **options)
 
     def _sink(self, name: str) -> Sink:
+        if self._joined is not None:
+            return self._joined.part(name)
         if name in self._files:
             return FileSink(self._files[name])
         return StdoutSink() if self._choice.output == STDOUT else Preview()
@@ -135,10 +162,16 @@ class Reading:
             return
         if got.preview is not None:
             _show(outcome.series, got.preview)
-        elif got.file is not None:
+        elif got.file is not None and self._joined is None:
             typer.echo(f"{got.file}: {got.summary.row_count:,} rows")
         if has_holes(got.summary.uncovered):
             complain(f"{outcome.series}: " + "; ".join(map(str, got.summary.holes)))
+
+    def _tell_joined(self, got: Sequence[Got]) -> None:
+        """One line for the one file of several series."""
+        if self._joined is not None and got and got[0].file is not None and not self._json:
+            rows = sum(one.summary.row_count for one in got)
+            typer.echo(f"{got[0].file}: {rows:,} rows of {len(got):,} series")
 
 
 def _file(got: Got) -> dict[str, Any]:

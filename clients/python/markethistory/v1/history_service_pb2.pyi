@@ -85,7 +85,9 @@ class CoverageResponse(_message.Message):
     RANGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[_coverage_pb2.CoverageSpan]:
-        """Spans that tile the window, ascending, without holes or overlaps. At least one."""
+        """Spans that tile the window, ascending, without holes or overlaps. At least one, at most 25,000: a window of more is
+        INVALID_ARGUMENT, which names the end up to which to ask first.
+        """
 
     @_builtins.property
     def range(self) -> _series_pb2.TimeRange:
@@ -207,7 +209,7 @@ class EnsurePlan(_message.Message):
 
     @_builtins.property
     def missing(self) -> _containers.RepeatedCompositeFieldContainer[_series_pb2.TimeRange]:
-        """Spans that will be fetched, ascending."""
+        """Spans that will be fetched, ascending. At most 25,000: a range of more is INVALID_ARGUMENT, and nothing is fetched."""
 
     @_builtins.property
     def least_duration(self) -> _duration_pb2.Duration:
@@ -359,7 +361,9 @@ class EnsureResult(_message.Message):
     """Rows set aside because they break a rule of their kind. Unit: rows."""
     @_builtins.property
     def uncovered(self) -> _containers.RepeatedCompositeFieldContainer[_coverage_pb2.CoverageSpan]:
-        """Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING."""
+        """Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING. At most
+        25,000.
+        """
 
     def __init__(
         self,
@@ -639,7 +643,9 @@ class ReadSummary(_message.Message):
 
     @_builtins.property
     def uncovered(self) -> _containers.RepeatedCompositeFieldContainer[_coverage_pb2.CoverageSpan]:
-        """Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING."""
+        """Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING. At most 25,000: a read of
+        more ends with INVALID_ARGUMENT in place of its summary.
+        """
 
     def __init__(
         self,

@@ -374,7 +374,8 @@ pub struct CoverageRequest {
 /// What is known about the window asked for.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CoverageResponse {
-    /// Spans that tile the window, ascending, without holes or overlaps. At least one.
+    /// Spans that tile the window, ascending, without holes or overlaps. At least one, at most 25,000: a window of more is
+    /// INVALID_ARGUMENT, which names the end up to which to ask first.
     #[prost(message, repeated, tag="1")]
     pub spans: ::prost::alloc::vec::Vec<CoverageSpan>,
     /// The window as the server resolved it (an absent end is fixed here).
@@ -428,7 +429,7 @@ pub struct EnsurePlan {
     /// The range as the server resolved it.
     #[prost(message, optional, tag="1")]
     pub range: ::core::option::Option<TimeRange>,
-    /// Spans that will be fetched, ascending.
+    /// Spans that will be fetched, ascending. At most 25,000: a range of more is INVALID_ARGUMENT, and nothing is fetched.
     #[prost(message, repeated, tag="2")]
     pub missing: ::prost::alloc::vec::Vec<TimeRange>,
     /// Pages to fetch, those that other callers are fetching already among them. Unit: pages.
@@ -531,7 +532,8 @@ pub struct EnsureResult {
     /// Calls made to the exchange for the pages of this range. Unit: calls. 0 if all was covered.
     #[prost(int64, tag="3")]
     pub call_count: i64,
-    /// Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING.
+    /// Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING. At most
+    /// 25,000.
     #[prost(message, repeated, tag="4")]
     pub uncovered: ::prost::alloc::vec::Vec<CoverageSpan>,
     /// Rows set aside because they break a rule of their kind. Unit: rows.
@@ -658,7 +660,8 @@ pub struct ReadSummary {
     /// All that closed before this instant has been settled; what is later is PENDING.
     #[prost(message, optional, tag="2")]
     pub closed_through: ::core::option::Option<::prost_types::Timestamp>,
-    /// Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING.
+    /// Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING. At most 25,000: a read of
+    /// more ends with INVALID_ARGUMENT in place of its summary.
     #[prost(message, repeated, tag="3")]
     pub uncovered: ::prost::alloc::vec::Vec<CoverageSpan>,
     /// Rows of the range that were set aside because they break a rule of their kind. Unit: rows.

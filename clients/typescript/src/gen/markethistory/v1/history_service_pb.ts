@@ -57,7 +57,8 @@ export const CoverageRequestSchema: GenMessage<CoverageRequest> = /*@__PURE__*/
  */
 export type CoverageResponse = Message<"markethistory.v1.CoverageResponse"> & {
   /**
-   * Spans that tile the window, ascending, without holes or overlaps. At least one.
+   * Spans that tile the window, ascending, without holes or overlaps. At least one, at most 25,000: a window of more is
+   * INVALID_ARGUMENT, which names the end up to which to ask first.
    *
    * @generated from field: repeated markethistory.v1.CoverageSpan spans = 1;
    */
@@ -181,7 +182,7 @@ export type EnsurePlan = Message<"markethistory.v1.EnsurePlan"> & {
   range?: TimeRange | undefined;
 
   /**
-   * Spans that will be fetched, ascending.
+   * Spans that will be fetched, ascending. At most 25,000: a range of more is INVALID_ARGUMENT, and nothing is fetched.
    *
    * @generated from field: repeated markethistory.v1.TimeRange missing = 2;
    */
@@ -383,7 +384,8 @@ export type EnsureResult = Message<"markethistory.v1.EnsureResult"> & {
   callCount: bigint;
 
   /**
-   * Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING.
+   * Spans of the range that are not covered, ascending, with the reason: PENDING, UNREACHABLE or MISSING. At most
+   * 25,000.
    *
    * @generated from field: repeated markethistory.v1.CoverageSpan uncovered = 4;
    */
@@ -690,7 +692,8 @@ export type ReadSummary = Message<"markethistory.v1.ReadSummary"> & {
   closedThrough?: Timestamp | undefined;
 
   /**
-   * Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING.
+   * Spans of the range that are not covered, ascending: PENDING, UNREACHABLE or MISSING. At most 25,000: a read of
+   * more ends with INVALID_ARGUMENT in place of its summary.
    *
    * @generated from field: repeated markethistory.v1.CoverageSpan uncovered = 3;
    */

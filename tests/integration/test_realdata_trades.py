@@ -41,7 +41,7 @@ class Recorded(Dialect):
     def routes(self) -> Mapping[str, Reply]:
         return {path: partial(self.answer, body) for path, body in self._bodies.items()}
 
-    def answer(self, body: Any, _query: Query) -> Any:
+    def answer(self, body: Any, query: Query) -> Any:
         """The reply as it was recorded."""
         return body
 
@@ -49,7 +49,7 @@ class Recorded(Dialect):
 class RecordedKraken(Recorded):
     """Leaves out what is not after `since`, as the real one does."""
 
-    def answer(self, body: Any, _query: Query) -> Any:
+    def answer(self, body: Any, query: Query) -> Any:
         if "since" not in query:
             return body
         rows = [row for row in body["result"]["XXBTZUSD"] if round(row[2] * 10_000) * 100_000 > int(query["since"])]

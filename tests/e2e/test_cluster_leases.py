@@ -12,6 +12,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from benchmarks.rig.redis_server import redis_server
 from historyd.demo.candles import RandomWalk
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aiohttp import web
     from aiohttp.typedefs import Handler
 
     from historyd.demo.exchange import LoopbackExchange
@@ -67,6 +67,7 @@ class Cluster:
 async def cluster(folder: Path, questdb: QuestDb, count: int, hold: Hold | None = None) -> AsyncIterator[Cluster]:
     """So many servers, one exchange whose answers take a moment."""
 
+    @web.middleware
     async def answer_late(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
         await asyncio.sleep(0.02)
@@ -75,7 +76,6 @@ async def cluster(folder: Path, questdb: QuestDb, count: int, hold: Hold | None 
             await hold.let_go.wait()
         return answer
 
-    answer_late.__middleware_version__ = 1  # type: ignore[attr-defined] -- what aiohttp's decorator sets
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_server())
         exchange = await stack.enter_async_context(serve_exchange(middlewares=[answer_late]))

@@ -91,11 +91,6 @@ def kraken_bars() -> Any:
     return json.loads((ROOT / "xchange" / "kraken-example-ohlc-data.json").read_text())
 
 
-def xchange(name: str) -> Any:
-    """A venue's own reply, such as `kraken-example-trades-data`."""
-    return json.loads((ROOT / "xchange" / f"{name}.json").read_text())
-
-
 def instruments(venue: str) -> dict[str, Any]:
     """Recorded instrument lists of a venue (`KRAKEN`, `OKX` ...): decoded body by URL."""
     with gzip.open(ROOT / "cryptofeed" / f"{venue}.0.gz", "rt") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -38,9 +39,9 @@ class Recorded(Dialect):
         self._bodies = {**markets, trades[0]: trades[1]}
 
     def routes(self) -> Mapping[str, Reply]:
-        return {path: lambda query, body=body: self.answer(query, body) for path, body in self._bodies.items()}
+        return {path: partial(self.answer, body) for path, body in self._bodies.items()}
 
-    def answer(self, query: Query, body: Any) -> Any:
+    def answer(self, body: Any, query: Query) -> Any:
         """The reply as it was recorded."""
         return body
 
@@ -48,7 +49,7 @@ class Recorded(Dialect):
 class RecordedKraken(Recorded):
     """Leaves out what is not after `since`, as the real one does."""
 
-    def answer(self, query: Query, body: Any) -> Any:
+    def answer(self, body: Any, query: Query) -> Any:
         if "since" not in query:
             return body
         rows = [row for row in body["result"]["XXBTZUSD"] if round(row[2] * 10_000) * 100_000 > int(query["since"])]
@@ -87,7 +88,9 @@ async def test_binances_recorded_trades_of_a_perpetual_come_through_unchanged(tm
     assert await rows_of(binance, window, tmp_path / "t.db", symbol) == expected(ticks, "binance", window)
 
 
-BITSTAMP = {"/api/v2/markets/": [{"market_symbol": "btcusd", "base_currency": "BTC", "counter_currency": "USD"}]}
+BITSTAMP: dict[str, Any] = {
+    "/api/v2/markets/": [{"market_symbol": "btcusd", "base_currency": "BTC", "counter_currency": "USD"}]
+}
 SPOT = {"market_type": "SPOT", "trading": "Enabled", "base_decimals": 8, "counter_decimals": 2}
 BITSTAMP["/api/v2/markets/"][0] |= SPOT | {
     "name": "BTC/USD",

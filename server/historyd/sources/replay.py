@@ -105,7 +105,12 @@ class ReplaySource:
         first = await self.first_bar(series, observer)
         return None if first is None else TradesAnswer(NO_TRADES, self._clock(), between(EARLIEST, first))
 
-    async def first_bar(self, series: SeriesId, observer: Observer, since: int = 0) -> int | None:  # noqa: ARG002 - looking costs nothing
+    async def first_bar(
+        self,
+        series: SeriesId,
+        observer: Observer,
+        since: int = 0,  # noqa: ARG002 - to look costs nothing here
+    ) -> int | None:
         """Time of the first row, None if there is none."""
         await self.check(series)
         observer.calling()

@@ -6,16 +6,21 @@ import asyncio
 import contextlib
 import random
 import sqlite3
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from historyd.errors import StoreUnavailable
 from historyd.model.page import Layout
+from historyd.model.series import SeriesId
+from historyd.model.time_range import TimeRange
+from historyd.model.venue import Origin
 from historyd.stores import sqlite as storage
+from historyd.stores.block_table import BlockTable
 from historyd.stores.embedded import open_embedded
 from tests.embedded import PAGE, checked_pages, commit_page, fill, row_count, writing_process
-from tests.rows import BTC, minutes
+from tests.rows import BTC, answer, minutes, trades
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -212,3 +217,30 @@ async def test_after_closing_the_store_says_that_it_is_closed(tmp_path: Path) ->
         await commit_page(store, 1)
     with pytest.raises(StoreUnavailable, match="closed"):
         await row_count(store, minutes(0, PAGE))
+
+
+async def test_a_part_is_counted_though_its_block_is_replaced_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A span that is cut has to be counted from its blocks: all that is read for that is of one moment."""
+    series = SeriesId.parse("trades:binance:BTC/USDT")
+    window, rows = TimeRange(0, 200_000), trades((ms, 0) for ms in range(200))
+    found, replaced = threading.Event(), threading.Event()
+    plain_count = BlockTable.count_before
+
+    def held(self: BlockTable, *found_block: Any) -> int:
+        if threading.current_thread().name.startswith("store-read"):
+            found.set()
+            assert replaced.wait(30)
+        return plain_count(self, *found_block)
+
+    async with open_embedded(tmp_path / "store.db") as store:
+        await store.open_series(series, Origin("h"), Layout(3_600_000))
+        await store.commit(series, answer(window, rows), rows)
+        monkeypatch.setattr(BlockTable, "count_before", held)
+        counting = asyncio.create_task(store.coverage(series, TimeRange(500, 100_000)))
+        assert await asyncio.to_thread(found.wait, 30)
+        await store.commit(series, answer(window, trades([]), 10**15 + 1), trades([]))
+        replaced.set()
+        [span] = await counting
+    assert span.row_count == 99

@@ -338,7 +338,8 @@ class EmbeddedStore:
 
     def _count(self, con: sqlite3.Connection, known: KnownSeries, windows: Sequence[TimeRange]) -> list[int]:
         table = self._table(con)
-        return [table.count(known, window) for window in windows]
+        with table.snapshot():  # else a block may be joined with others before it is read
+            return [table.count(known, window) for window in windows]
 
     def _table(self, con: sqlite3.Connection) -> BlockTable:
         return BlockTable(con, self._verified)

@@ -110,7 +110,7 @@ class ScriptedSource:
         assert series.timeframe is not None
         return Answer(self.bars(series.timeframe.grid(), window), asked_at)
 
-    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
+    async def first_bar(self, series: SeriesId, observer: Observer, since: int) -> int | None:
         if not self.knows_listing:
             return None
         observer.calling()

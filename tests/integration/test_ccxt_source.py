@@ -153,7 +153,7 @@ async def test_a_market_listed_later_is_seen_once_the_markets_are_old() -> None:
 
 async def test_the_first_bar_is_found_with_two_calls() -> None:
     async with open_lab() as lab:
-        assert await lab.source.first_bar(BTC, lab.observer) == RandomWalk().listed_ms * 1000
+        assert await lab.source.first_bar(BTC, lab.observer, 0) == RandomWalk().listed_ms * 1000
         assert lab.exchange.count("/klines") == 2
 
 
@@ -161,17 +161,17 @@ async def test_a_first_bar_that_has_one_before_it_is_not_believed() -> None:
     """So answers whoever takes a start of 0 for no start: with the latest bar."""
     async with open_lab() as lab:
         lab.klines.next(fault.ignoring_window())
-        assert await lab.source.first_bar(BTC, lab.observer) is None
+        assert await lab.source.first_bar(BTC, lab.observer, 0) is None
 
 
 async def test_a_series_without_bars_has_no_first_one() -> None:
     async with open_lab(GivenRows({})) as lab:
-        assert await lab.source.first_bar(BTC, lab.observer) is None
+        assert await lab.source.first_bar(BTC, lab.observer, 0) is None
 
 
 async def test_a_venue_that_cannot_tell_its_first_bar_is_not_asked() -> None:
     async with open_lab() as lab:
-        assert await lab.source.first_bar(SeriesId.parse("ohlcv:gemini:BTC/USD:1m"), lab.observer) is None
+        assert await lab.source.first_bar(SeriesId.parse("ohlcv:gemini:BTC/USD:1m"), lab.observer, 0) is None
         assert lab.observer.calls == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from historyd.errors import BadAnswer, NoLongerListed, RateLimited, VenueRefused
 from historyd.model.time_range import MICROS_PER_MS
 from historyd.sources.ccxt_setup import rebased
 from tests import venue_faults
+from tests.limiters import RecordingObserver
 from tests.venues.binance import Binance
 from tests.venues.bybit import Bybit
 from tests.venues.coinbase import Coinbase
@@ -25,6 +27,8 @@ from tests.venues.tape import Tape, Traded
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from historyd.demo.candles import Candle
 
 ccxt: Any = importlib.import_module("ccxt.async_support")
 
@@ -109,6 +113,47 @@ async def test_ten_years_before_the_listing_cost_forty_calls_once(kind: type[Dia
         assert house.venue.count() == calls
         spans = [span for span, _ in await house.states(series, window)]
         assert set(spans) == {State.COVERED}
+
+
+@pytest.mark.parametrize("kind", FIVE)
+async def test_the_listing_takes_no_more_calls_than_the_table_says(kind: type[Dialect], tmp_path: Path) -> None:
+    """Of Kraken a market that has fewer bars than it serves."""
+    listed_ms = NOW_MS - (700 * MINUTE_MS if kind is Kraken else 900 * 86_400_000)
+    series, observer = bars_of(kind), RecordingObserver()
+    async with open_house(tmp_path, made(kind, Traded(listed_ms))) as house:
+        found = await house.source.first_bar(series, observer, 0)
+        most = house.source.venue(kind.exchange).listing_calls
+        assert most is not None
+        assert 1 <= len(house.venue.bar_calls) <= most
+    assert found is not None
+    assert listed_ms - 86_400_000 - MINUTE_MS < found / 1000 <= listed_ms, "the first bar, or the day that it lies in"
+
+
+@pytest.mark.parametrize("kind", [Okx, Bybit, Coinbase])
+async def test_a_listing_that_has_bars_before_it_is_not_believed(kind: type[Dialect], tmp_path: Path) -> None:
+    """A venue whose bars of months and days begin later than its minutes."""
+    candles = Patchy(NOW_MS - 900 * 86_400_000)
+    dialect = kind(Tape((kind.spot,), candles), clock=lambda: NOW_MS)
+    async with open_house(tmp_path, dialect) as house:
+        assert await house.source.first_bar(bars_of(kind), RecordingObserver(), 0) is None
+
+
+class Patchy(Traded):
+    """Its wide bars begin a hundred days after its minutes."""
+
+    def bars(self, symbol: str, interval: str, start_ms: int, end_ms: int, limit: int) -> list[Candle]:
+        later = replace(self, listed_ms=self.listed_ms + 100 * 86_400_000)
+        return Traded.bars(self if interval == "1m" else later, symbol, interval, start_ms, end_ms, limit)
+
+
+@pytest.mark.parametrize("kind", [Okx, Bybit, Coinbase])
+async def test_a_long_range_that_begins_after_the_listing_pays_one_call_more(
+    kind: type[Dialect], tmp_path: Path
+) -> None:
+    window = window_of(THIS_MINUTE_MS - 40_000 * MINUTE_MS, THIS_MINUTE_MS - 10_000 * MINUTE_MS)
+    async with open_house(tmp_path, made(kind, Traded(NOW_MS - 900 * 86_400_000))) as house:
+        result = await house.ensure(bars_of(kind), window)
+        assert len(house.venue.bar_calls) == result.page_count + 1
 
 
 @pytest.mark.parametrize("kind", FIVE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from historyd.coverage import disjoin
@@ -161,8 +162,10 @@ class Backfiller:
             self._opened.add(series)
             view = await self.view(series, believed_since)
             missing = await self.plan(view, window, believed_since)
-        if not opener.has_looked(series, believed_since) and await self._begins_in_the_dark(series, window, missing):
-            await self._open(series, opener.learn_listing, Caller(deadline=deadline))
+        since = missing.gaps[0].start if missing.gaps else window.start
+        looked = opener.has_looked(series, since, believed_since)
+        if not looked and await self._begins_in_the_dark(series, window, missing):
+            await self._open(series, partial(opener.learn_listing, since=since), Caller(deadline=deadline))
             view = await self.look_again(view, believed_since)
             missing = await self.plan(view, window, believed_since)
         return view, missing
@@ -186,7 +189,8 @@ class Backfiller:
         def watched(flight: Flight[Layout]) -> Awaitable[Layout]:
             return watched_opening(series, job(series, flight), self._hooks)
 
-        flight = self._open_flights.join((series, job.__name__), watched, caller)
+        kind = "learn" if isinstance(job, partial) else "open"
+        flight = self._open_flights.join((series, kind), watched, caller)
         try:
             await flight.landed.wait()
         finally:

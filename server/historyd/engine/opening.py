@@ -55,15 +55,18 @@ class Opener:
         self._retrying = retrying
         self._probes = probes
         self._clock = clock
-        self._looked_at: dict[SeriesId, int] = {}
+        self._looked: dict[SeriesId, tuple[int, int]] = {}
 
-    def has_looked(self, series: SeriesId, believed_since: int | None = None) -> bool:
+    def has_looked(self, series: SeriesId, since: int, believed_since: int | None = None) -> bool:
         """Whether the exchange was asked within the last hour where the series begins: it says the same again.
 
-        A refresh (`believed_since`) believes no older answer.
+        Unless `since`, from where on it matters, is earlier than it was then. A refresh (`believed_since`) believes no
+        older answer.
         """
-        looked_at = self._looked_at.get(series)
-        if looked_at is None or (believed_since is not None and looked_at < believed_since):
+        if series not in self._looked:
+            return False
+        looked_at, looked_since = self._looked[series]
+        if since < looked_since or (believed_since is not None and looked_at < believed_since):
             return False
         return self._clock() - looked_at < LOOK_TTL
 
@@ -85,28 +88,33 @@ class Opener:
         chosen = Layout(venue.page_bars, await self._anchor(series, flight))
         layout = await self._store.open_series(series, origin, chosen)
         if 0 < (venue.listing_calls or 0) <= CHEAP_CALLS:
-            await self._learn_listing(series, layout, flight)
+            await self._learn_listing(series, layout, flight, EARLIEST)
         return layout
 
-    async def learn_listing(self, series: SeriesId, flight: Flight[Layout]) -> Layout:
-        """Asks where an open series begins, and keeps it. Raises as `open`, or NoLongerListed."""
+    async def learn_listing(self, series: SeriesId, flight: Flight[Layout], since: int) -> Layout:
+        """Asks where an open series begins, for a range from `since` on, and keeps it.
+
+        Raises as `open`, or NoLongerListed.
+        """
         layout = await self.open(series, flight)
-        learn = self._learn_before_trades if series.timeframe is None else self._learn_listing
         with of_stored_series(series):
-            await learn(series, layout, flight)
+            if series.timeframe is None:
+                await self._learn_before_trades(series, layout, flight)
+            else:
+                await self._learn_listing(series, layout, flight, since)
         return layout
 
-    async def _learn_listing(self, series: SeriesId, layout: Layout, flight: Flight[Layout]) -> None:
+    async def _learn_listing(self, series: SeriesId, layout: Layout, flight: Flight[Layout], since: int) -> None:
         policy = self._source.retry_policy(series.exchange)
-        first = await self._retrying.call(policy, flight, lambda: self._source.first_bar(series, flight))
-        self._looked_at[series] = self._clock()
+        first = await self._retrying.call(policy, flight, lambda: self._source.first_bar(series, flight, since))
+        self._looked[series] = self._clock(), since
         if first is not None:
             await self._keep_listing(series, layout, first)
 
     async def _learn_before_trades(self, series: SeriesId, layout: Layout, flight: Flight[Layout]) -> None:
         policy = self._source.retry_policy(series.exchange)
         answer = await self._retrying.call(policy, flight, lambda: self._source.before_trades(series, flight))
-        self._looked_at[series] = self._clock()
+        self._looked[series] = self._clock(), EARLIEST
         if answer is None:
             return
         if answer.unreachable is not None:

@@ -107,10 +107,11 @@ class Source(Protocol):
         Raises ExchangeUnavailable, BadAnswer, RateLimited, VenueRefused, or what `check` raises.
         """
 
-    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
+    async def first_bar(self, series: SeriesId, observer: Observer, since: int) -> int | None:
         """An instant before which the venue has no bar of a series, and soon after which it has; None: it cannot tell.
 
-        It takes up to `Venue.listing_calls` calls. Raises as `fetch_bars`.
+        It takes up to `Venue.listing_calls` calls, one if the venue has bars right from `since` on: then it may not
+        look further, and give None. Raises as `fetch_bars`.
         """
 
     async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:

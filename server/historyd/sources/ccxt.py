@@ -158,15 +158,16 @@ class CcxtSource:
         assert question.sent_at is not None
         return Answer(said.rows, question.sent_at, said.speaks_from)
 
-    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
+    async def first_bar(self, series: SeriesId, observer: Observer, since: int) -> int | None:
         """An instant before which the venue has no bar of a series, and soon after which it has; None: it cannot tell.
 
-        Takes up to `Venue.listing_calls` calls. Raises as `fetch_bars`.
+        Takes up to `Venue.listing_calls` calls; where that is many, one if there are bars right from `since` on.
+        Raises as `fetch_bars`.
         """
         if traits_of(series.exchange).listing is Listing.UNTOLD:
             return None
         with asking(_about_bars(series, observer)):
-            return await listing.first_bar(await self._bars(series))
+            return await listing.first_bar(await self._bars(series), since)
 
     async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
         """Open time of one of the latest bars of a series, with one call; None if there is none."""

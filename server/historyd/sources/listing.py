@@ -34,14 +34,17 @@ class _IgnoredWindow(Exception):
     """The venue answered with bars of another time: nothing can be learned from it in this way."""
 
 
-async def first_bar(bars: Bars) -> int | None:
-    """An instant before which the venue has no bar, and soon after which it has; None if it cannot tell."""
+async def first_bar(bars: Bars, since: int) -> int | None:
+    """An instant before which the venue has no bar, and soon after which it has; None if it cannot tell.
+
+    A search of more than two calls is not made if there are bars right from `since` on: it is not worth it.
+    """
     listing = bars.traits.listing
     if listing is Listing.START_OF_TIME and not bars.inverse:
         return await _first_of_all(bars)
     if listing is Listing.SHORT_ANSWER:
         return await _first_of_few(bars)
-    return None if listing is Listing.UNTOLD else await _first_by_coarse_bars(bars)
+    return None if listing is Listing.UNTOLD else await _first_by_coarse_bars(bars, since)
 
 
 async def any_bar(bars: Bars) -> int | None:
@@ -71,9 +74,11 @@ async def _first_of_few(bars: Bars) -> int | None:
     return _earliest(rows) if depth is not None and rows.num_rows < depth else None
 
 
-async def _first_by_coarse_bars(bars: Bars) -> int | None:
+async def _first_by_coarse_bars(bars: Bars, since: int) -> int | None:
     """Looks through all of time in wide bars, then around the first of them in narrower ones."""
     try:
+        if await _has_bars_from(bars, since):
+            return None
         first = await _descend(bars, await _levels(bars))
         if first is None:
             return None
@@ -82,6 +87,12 @@ async def _first_by_coarse_bars(bars: Bars) -> int | None:
         return None if await _opens(bars, last_part) else first
     except _IgnoredWindow:
         return None
+
+
+async def _has_bars_from(bars: Bars, since: int) -> bool:
+    """Whether there are bars in the page that begins at an instant; it is not asked for before all exchanges."""
+    page = between(since, bars.now()) if since >= OLDEST else None
+    return page is not None and bool(await _opens(bars, next(bars.parts(page))))
 
 
 async def _levels(bars: Bars) -> list[Timeframe]:

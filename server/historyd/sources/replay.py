@@ -55,7 +55,7 @@ class ReplaySource:
     def venue(self, exchange: str) -> Venue:
         """What the exchange can do. Raises UnknownExchange."""
         self._of(exchange)
-        return Venue(exchange, page_bars=self._page_bars)
+        return Venue(exchange, page_bars=self._page_bars, listing_calls=1)
 
     def origin(self, exchange: str) -> Origin:
         """A replay is a host of its own, so that its rows never mix with a venue's. Raises UnknownExchange."""
@@ -105,7 +105,12 @@ class ReplaySource:
         first = await self.first_bar(series, observer)
         return None if first is None else TradesAnswer(NO_TRADES, self._clock(), between(EARLIEST, first))
 
-    async def first_bar(self, series: SeriesId, observer: Observer) -> int | None:
+    async def first_bar(
+        self,
+        series: SeriesId,
+        observer: Observer,
+        since: int = 0,  # noqa: ARG002 - to look costs nothing here
+    ) -> int | None:
         """Time of the first row, None if there is none."""
         await self.check(series)
         observer.calling()

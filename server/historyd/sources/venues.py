@@ -192,7 +192,7 @@ VENUES: Final[Mapping[str, VenueTraits]] = {
         299,
         end_param="until",
         listing=Listing.COARSE_BARS,
-        listing_calls=22,
+        listing_calls=24,
         bars_path=("candles",),
         skip_currencies=True,
         bar_budget_ms=102.0,
@@ -203,7 +203,7 @@ VENUES: Final[Mapping[str, VenueTraits]] = {
         299,
         end_param="until",
         listing=Listing.COARSE_BARS,
-        listing_calls=22,
+        listing_calls=24,
         bars_path=(),
     ),
     "kraken": VenueTraits(

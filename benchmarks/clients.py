@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,28 +95,27 @@ def run(
             "flight": [flight.ready_line, json.dumps({"rows": rows})],
         }
         readers = {
-            (language, peer): stack.enter_context(reading(language, peer, arguments[peer], rows))
+            f"{language} {peer}": stack.enter_context(reading(language, peer, arguments[peer], rows))
             for language in languages
             for peer in PEERS[language]
         }
         for reader in readers.values():
             for _ in range(warm_up):
                 reader.read()
-        found = paired(f"{rows} rows", rounds, {key: partial(reader.read) for key, reader in readers.items()})
-        memory = {key: reader.peak_rss_mb() for key, reader in readers.items()}
+        found = paired(f"{rows} rows", rounds, {name: reader.read for name, reader in readers.items()})
+        memory = {name: reader.peak_rss_mb() for name, reader in readers.items()}
         return _told(rows, found, memory)
 
 
-def _told(
-    rows: int, seconds: dict[tuple[str, str], list[float]], memory: dict[tuple[str, str], float]
-) -> dict[str, Any]:
+def _told(rows: int, seconds: dict[str, list[float]], memory: dict[str, float]) -> dict[str, Any]:
     told: dict[str, Any] = {"rows": rows}
     ratios = {}
-    for (language, peer), taken in seconds.items():
+    for name, taken in seconds.items():
+        language, peer = name.split()
         prefix = "" if peer == "history" else "flight_"
         told[f"{prefix}rows_per_s_{language}"] = round(rows / median(taken))
-        told[f"{prefix}peak_rss_mb_{language}"] = memory[language, peer]
+        told[f"{prefix}peak_rss_mb_{language}"] = memory[name]
         if peer == "flight":
-            ratios[language] = times_faster(seconds[language, "history"], taken)
+            ratios[language] = times_faster(seconds[f"{language} history"], taken)
     told |= {f"ratio_to_flight_{language}": ratio for language, ratio in ratios.items()}
     return {**told, "min_ratio_to_flight": min(ratios.values())}

@@ -35,7 +35,7 @@ LOGIN: Final = ("history", "s3cret")
 ROUNDS: Final = int(os.environ.get("TORTURE_ROUNDS", "3"))
 """How often something is killed at a random moment; `make torture` asks for more."""
 _FETCH_S: Final = 300
-_START_S: Final = 45
+_START_S: Final = 150
 _SETTINGS: Final = {
     "QDB_HTTP_MIN_ENABLED": "false",
     "QDB_LINE_TCP_ENABLED": "false",

@@ -70,18 +70,17 @@ class TradeLab:
 
 @asynccontextmanager
 async def trade_lab(
-    venue: LoopbackVenue, store: Path, page: int | None = None, **options: Any
+    venue: LoopbackVenue, store: Path, page: int | None = None, *, now: int = NOW, spot: str | None = None
 ) -> AsyncIterator[TradeLab]:
-    """Opens it on the store in this file; `page` is the exchange's `window_size`."""
+    """Opens it on the store in this file; `page` is the `window_size`, `spot` the symbol if not the usual one."""
     dialect = venue.dialect
-    settings = {"max_retries": 1, "ccxt": dict(dialect.ccxt), "window_size": page, **options}
-    exchanges = {dialect.exchange: ExchangeOptions(base_url=venue.url, **settings)}
+    options = ExchangeOptions(base_url=venue.url, ccxt=dict(dialect.ccxt), window_size=page, max_retries=1)
     async with (
         open_embedded(store) as opened,
-        CcxtSource(lambda *_: RecordingLimiter(), exchanges, host_clock=lambda: NOW) as source,
-        HistoryEngine(opened, source, clock=lambda: NOW) as engine,
+        CcxtSource(lambda *_: RecordingLimiter(), {dialect.exchange: options}, host_clock=lambda: now) as source,
+        HistoryEngine(opened, source, clock=lambda: now) as engine,
     ):
-        yield TradeLab(engine, venue, SeriesId.parse(f"trades:{dialect.exchange}:{dialect.spot}"))
+        yield TradeLab(engine, venue, SeriesId.parse(f"trades:{dialect.exchange}:{spot or dialect.spot}"))
 
 
 def dialect_of(kind: type[Dialect], ticks: Sequence[Tick]) -> Dialect:

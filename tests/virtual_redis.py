@@ -90,6 +90,7 @@ class VirtualLedger:
         self._epoch: int = scripts.call("penalise", clock(), 0)
         self._heard: list[Callable[[], None]] = []
         self.is_away = False
+        self.begun_anew = 0
 
     async def reserve(
         self, parts: Sequence[int], stretch: int, patience: int, returned: Sequence[int], observed: Sequence[Observed]
@@ -115,6 +116,7 @@ class VirtualLedger:
     async def begin_anew(self) -> None:
         if self.is_away:
             raise LedgerAway("away")
+        self.begun_anew += 1
         self._tell_all(self._scripts.call("begin_anew", self._clock()))
 
     def go(self, *, away: bool) -> None:

@@ -35,7 +35,8 @@ def flight(target: str, ticket: str) -> Callable[[], pa.Table]:
 def main() -> None:
     """Reads once for each line of its input."""
     peer, *arguments = sys.argv[1:]
-    read = {"history": history, "flight": flight}[peer](*arguments)
+    peers: dict[str, Callable[..., Callable[[], pa.Table]]] = {"history": history, "flight": flight}
+    read = peers[peer](*arguments)
     print("ready", flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()

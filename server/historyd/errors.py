@@ -146,8 +146,8 @@ class NoSource(Refused):
 
     reason = "NO_SOURCE"
 
-    def __init__(self, exchange: str, what: str = "bars") -> None:
-        super().__init__(f"{what} of {exchange} are missing and this server cannot fetch them", exchange=exchange)
+    def __init__(self, exchange: str) -> None:
+        super().__init__(f"rows of {exchange} are missing and this server cannot fetch them", exchange=exchange)
 
 
 class VenueRefused(Refused):

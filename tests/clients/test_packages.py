@@ -1,4 +1,7 @@
-"""What is published of the clients in other languages: a Go module that its tag finds, a crate that builds alone."""
+"""What is published of the clients in other languages: a Go module that its tag finds, a crate that builds alone, ...
+
+... Maven's jars, and an npm tarball that can be imported where nothing of this repository is.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.clients.programs import ROOT
+from tests.clients.programs import BUILT, ROOT
 from tests.test_versions import VERSION
 
 MODULE = "github.com/markethistory/markethistory/clients/go"
@@ -60,3 +65,41 @@ def test_the_crate_has_what_its_users_need_and_nothing_else() -> None:
     assert sources <= set(listed)
     assert {"LICENSE", "README.md", "examples/read.rs"} <= set(listed)
     assert not [name for name in listed if name.startswith(("target", "examples/bench", "examples/conformance"))]
+
+
+def built(path: Path, language: str) -> Path:
+    """A package that `make clients` built."""
+    if not path.exists():
+        pytest.skip(f"no {path.relative_to(ROOT)}: `make clients-{language}` builds it, with the language's tools")
+    return path
+
+
+def test_the_jars_have_classes_sources_and_license_and_no_tests() -> None:
+    target = ROOT / "clients/java/target"
+    classes = set(zipfile.ZipFile(built(target / f"markethistory-{VERSION}.jar", "java")).namelist())
+    sources = set(zipfile.ZipFile(built(target / f"markethistory-{VERSION}-sources.jar", "java")).namelist())
+    assert {"META-INF/LICENSE", "io/markethistory/HistoryReader.class", "io/markethistory/v1/RowKey.class"} <= classes
+    assert {"io/markethistory/HistoryReader.java", "io/markethistory/v1/RowKey.java"} <= sources
+    assert not [name for name in classes | sources if "Test" in name or "programs" in name]
+
+
+@pytest.mark.slow
+def test_the_npm_package_can_be_imported_and_brings_its_types(tmp_path: Path) -> None:
+    tarball = built(BUILT / f"typescript/markethistory-{VERSION}.tgz", "typescript")
+    modules, theirs = tmp_path / "node_modules", ROOT / "clients/typescript/node_modules"
+    modules.mkdir()
+    for dependency in theirs.iterdir():
+        (modules / dependency.name).symlink_to(dependency)
+    with tarfile.open(tarball) as packed:
+        assert {"package/LICENSE", "package/README.md"} <= set(packed.getnames())
+        assert not [name for name in packed.getnames() if not name.startswith("package/dist/") and name.endswith(".ts")]
+        packed.extractall(modules, filter="data")
+    (modules / "package").rename(modules / "markethistory")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "use.ts").write_text(
+        'import { connect, ErrorReason } from "markethistory";\nimport type { Series } from "markethistory/v1";\n'
+        "export const series: Series[] = [];\nconnect().close();\nconsole.log(ErrorReason.INCOMPLETE);\n"
+    )
+    strict = ("--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022", "--types", "node")
+    run(str(theirs / ".bin/tsc"), *strict, "use.ts", cwd=tmp_path)
+    assert run("node", "use.js", cwd=tmp_path).strip() == "6"

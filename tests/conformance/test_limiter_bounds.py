@@ -124,3 +124,24 @@ def test_what_the_venue_said_last_counts(make: Callable[..., list[Limiter]]) -> 
         assert now_us() == 20 * SECOND
 
     run_virtually(scenario)
+
+
+def test_what_was_heard_earlier_never_replaces_what_was_heard_later(
+    make_anywhere: Callable[..., list[Limiter]],
+) -> None:
+    """One holder heard of 90 used by others before the other one heard of none, but tells of it later, or too late."""
+
+    async def scenario() -> None:
+        one, other = make_anywhere(options(limits=[{"weight": 100, "interval_ms": 60_000}]), timing(), 2)
+        one.observe(90, 60_000)
+        await asyncio.sleep(5)
+        other.observe(0, 60_000)
+        for limiter in (other, one, other):
+            await limiter.acquire(Cost(weight=30), Waits())
+        assert now_us() == 5 * SECOND
+        one.observe(100, 60_000)
+        await asyncio.sleep(70)
+        await one.acquire(Cost(weight=100), Waits())
+        assert now_us() == 75 * SECOND
+
+    run_virtually(scenario)

@@ -91,6 +91,7 @@ def test_without_the_ledger_all_servers_together_stay_within_the_quota(client: A
         assert cluster.sent(10, 20) == pytest.approx(180, abs=18)
         assert cluster.sent(20.001, 21) == 0
         assert cluster.sent(22, 30) >= 152
+        assert [ledger.begun_anew for ledger in cluster.ledgers] == [1, 1, 1]
         assert cluster.sends.fullest(SECOND) == 20
 
     run_virtually(scenario)
@@ -131,6 +132,7 @@ def test_a_short_absence_costs_only_itself(client: Any) -> None:
         await asyncio.sleep(5)
         await end(tasks)
         assert cluster.sent(5.9, 6.1) >= 15
+        assert [ledger.begun_anew for ledger in cluster.ledgers] == [0, 0]
         assert cluster.sends.fullest(SECOND) == 20
 
     run_virtually(scenario)
@@ -216,5 +218,23 @@ def test_one_who_gives_up_waiting_for_a_share_leaves_nothing_behind(client: Any)
         await end(waiting)
         await limiter.acquire(Cost(), Waits())
         assert now_us() - first == pytest.approx(1_010_000, abs=2)
+
+    run_virtually(scenario)
+
+
+def test_what_was_to_be_handed_back_is_handed_back_once_the_ledger_is_back(client: Any) -> None:
+    """A caller's booking is void when the ledger goes away; it is not waited behind for ever after."""
+
+    async def scenario() -> None:
+        cluster = Cluster(client, 1, sharing(1, limits=[{"calls": 1, "interval_ms": 1_000}], local_semaphore=4))
+        (limiter,) = cluster.limiters
+        await limiter.acquire(Cost(), Waits())
+        waiting = [asyncio.create_task(limiter.acquire(Cost(), Waits())) for _ in range(4)]
+        await settle()
+        cluster.go(away=True)
+        await settle()
+        cluster.go(away=False)
+        await asyncio.gather(*waiting)
+        assert now_us() == pytest.approx(4 * 1_010_000, abs=10)
 
     run_virtually(scenario)

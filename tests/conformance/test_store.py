@@ -12,7 +12,7 @@ from historyd.errors import OriginMismatch
 from historyd.model.page import Layout
 from historyd.model.rows import TRADES, Quarantined, RowKey
 from historyd.model.series import SeriesId
-from historyd.model.time_range import MICROS_PER_MS, TimeRange
+from historyd.model.time_range import MICROS_PER_MS, MICROS_PER_S, TimeRange
 from historyd.model.venue import Origin
 from tests.rows import BTC, BTC_TRADES, MINUTE, all_rows, answer, bars, minutes, slots, trades
 
@@ -291,6 +291,43 @@ async def test_many_trades_are_read_back_equal_in_bounded_batches(store: Store) 
     assert max(batch.get_total_buffer_size() for batch in batches) <= 2 << 20
     resumed = await all_rows(store.read(BTC_TRADES, window, RowKey(2340 * MICROS_PER_MS, 3)), TRADES)
     assert resumed["id"].to_pylist() == [f"{ms}-{seq}" for ms, seq in keys if (ms, seq) > (2340, 3)]
+
+
+async def test_trades_keep_microseconds_nulls_and_any_text(store: Store) -> None:
+    columns = [
+        pa.array([1, 1, 1_000_001], pa.int64()).cast(TRADES.field("ts").type),
+        pa.array([0, 1, 0], pa.int32()),
+        pa.array(["é" * 90, "", "0007"]),
+        pa.array([None, 0.1, 1e-12]),
+        pa.array([2.5, None, 3.0]),
+        pa.array(["sell", None, "buy"]),
+    ]
+    rows = pa.RecordBatch.from_arrays(columns, schema=TRADES)
+    window = TimeRange(0, 2 * MICROS_PER_S)
+    await store.commit(BTC_TRADES, answer(window, rows), rows)
+    assert (await all_rows(store.read(BTC_TRADES, window), TRADES)).to_pylist() == rows.to_pylist()
+    last = await all_rows(store.read_last(BTC_TRADES, 2, window.end), TRADES)
+    assert last.to_pylist() == rows.to_pylist()[1:]
+
+
+async def test_answers_for_trades_side_by_side_read_as_one_and_a_newer_one_replaces_its_time(store: Store) -> None:
+    for ms in range(0, 3000, 300):
+        rows = trades([(ms + at // 3, at % 3) for at in range(900)])
+        await store.commit(BTC_TRADES, answer(_millis(ms, ms + 300), rows), rows)
+    newer = trades([(1000, 0), (1000, 1), (1250, 0)], price=2.0)
+    await store.commit(BTC_TRADES, answer(_millis(950, 1300), newer, 10**15 + 1), newer)
+    table = await all_rows(store.read(BTC_TRADES, _millis(0, 3000)), TRADES)
+    kept = [(ms, seq) for ms in range(3000) if not 950 <= ms < 1300 for seq in range(3)]
+    wanted = sorted([*kept, (1000, 0), (1000, 1), (1250, 0)])
+    assert table["id"].to_pylist() == [f"{ms}-{seq}" for ms, seq in wanted]
+    assert [span.row_count for span in await store.coverage(BTC_TRADES, _millis(0, 3000))] == [len(wanted)]
+    [part] = await store.coverage(BTC_TRADES, _millis(940, 1001))
+    assert part.row_count == 32
+    assert await store.forget(BTC_TRADES, _millis(900, 1200)) == 152
+
+
+def _millis(start: int, end: int) -> TimeRange:
+    return TimeRange(start * MICROS_PER_MS, end * MICROS_PER_MS)
 
 
 async def test_forgetting_a_range_removes_rows_and_facts_together(store: Store) -> None:

@@ -12,6 +12,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from benchmarks.rig.redis_server import redis_server
 from historyd.demo.candles import RandomWalk
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aiohttp import web
     from aiohttp.typedefs import Handler
 
     from historyd.demo.exchange import LoopbackExchange
@@ -67,6 +67,7 @@ class Cluster:
 async def cluster(folder: Path, questdb: QuestDb, count: int, hold: Hold | None = None) -> AsyncIterator[Cluster]:
     """So many servers, one exchange whose answers take a moment."""
 
+    @web.middleware
     async def answer_late(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
         await asyncio.sleep(0.02)
@@ -75,7 +76,6 @@ async def cluster(folder: Path, questdb: QuestDb, count: int, hold: Hold | None 
             await hold.let_go.wait()
         return answer
 
-    answer_late.__middleware_version__ = 1  # type: ignore[attr-defined] -- what aiohttp's decorator sets
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_server())
         exchange = await stack.enter_async_context(serve_exchange(middlewares=[answer_late]))
@@ -134,7 +134,7 @@ async def test_servers_asked_at_once_fetch_each_page_once(questdb: QuestDb, tmp_
 
 async def test_a_holder_that_is_killed_costs_one_fetch_more(questdb: QuestDb, tmp_path: Path) -> None:
     """Killed while its call is at the exchange: that page is fetched again, once, by one of the others."""
-    hold = Hold(pages(1, 1)[0], asyncio.Event(), asyncio.Event())
+    hold = Hold(pages(0, 1)[0], asyncio.Event(), asyncio.Event())  # no page before it is being committed
     async with cluster(tmp_path, questdb, 3, hold) as c, asyncio.TaskGroup() as tasks:
         unanswered = tasks.create_task(c.clients[0].ensure(SERIES, *pages(0, 6)))
         await hold.came.wait()
@@ -152,7 +152,7 @@ async def test_a_holder_that_is_killed_costs_one_fetch_more(questdb: QuestDb, tm
 
 async def test_a_holder_that_is_stopped_beyond_its_lease_costs_one_fetch_more(questdb: QuestDb, tmp_path: Path) -> None:
     """When it goes on, what it was told is committed once more, and it makes no call for what others have done."""
-    hold = Hold(pages(1, 1)[0], asyncio.Event(), asyncio.Event())
+    hold = Hold(pages(0, 1)[0], asyncio.Event(), asyncio.Event())  # no page before it is being committed
     async with cluster(tmp_path, questdb, 3, hold) as c, asyncio.TaskGroup() as tasks:
         stopped = tasks.create_task(c.clients[0].ensure(SERIES, *pages(0, 6)))
         await hold.came.wait()

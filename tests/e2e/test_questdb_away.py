@@ -145,7 +145,7 @@ async def _suspended(questdb: QuestDb, bars: str) -> AsyncIterator[None]:
 async def test_what_is_wrong_with_questdb_is_told_and_ends_with_it(
     victim: QuestDb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Any, causes: set[str]
 ) -> None:
-    monkeypatch.setattr(questdb_link, "_ANSWER_S", 2.0)
+    monkeypatch.setattr(questdb_link, "_ANSWER_S", 5.0)
     store = in_questdb(victim)
     async with (
         whole(tmp_path, store=store, window_size=PAGE_BARS) as it,

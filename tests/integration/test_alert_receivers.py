@@ -68,7 +68,7 @@ async def _at_once(_seconds: float) -> None:
 
 
 async def test_a_message_is_tried_again_before_it_is_given_up(slack: Slack, caplog: pytest.LogCaptureFixture) -> None:
-    (receiver,) = receivers_of([webhook(slack)], 5)
+    (receiver,) = receivers_of([webhook(slack)], 60)
     box = Mailbox(receiver, "title", _at_once)
     working = asyncio.create_task(box.run())
     slack.refusals = ATTEMPTS - 1
@@ -90,7 +90,8 @@ async def test_a_receiver_that_hangs_delays_no_other_and_holds_a_bounded_number_
     """Handing over never waits; what does not fit is dropped and counted; all ends when the server does."""
     async with serve_slack() as hanging:
         hanging.open.clear()
-        both = Alerts(options(webhook(hanging), webhook(slack), timeout_s=0.1))
+        receivers = [*receivers_of([webhook(hanging)], 0.1), *receivers_of([webhook(slack)], 60)]
+        both = Alerts(options(), receivers=receivers)
         async with both:
             both.happened(alert(0))
             await hanging.reached.wait()
@@ -122,7 +123,7 @@ def test_an_address_that_is_none_is_told_by_its_place_and_never_repeated(caplog:
 
 def configured(directory: Path, *addresses: str) -> str:
     file = directory / f"{len(list(directory.iterdir()))}.yaml"
-    file.write_text(json.dumps({"alerts": {"to": list(addresses), "timeout_s": 5}}))
+    file.write_text(json.dumps({"alerts": {"to": list(addresses), "timeout_s": 60}}))
     return str(file)
 
 

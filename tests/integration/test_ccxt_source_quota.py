@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from historyd.demo.exchange import serve_exchange
-from historyd.errors import RateLimited
+from historyd.errors import RateLimited, WaitTooLong
+from historyd.model.series import SeriesId
 from historyd.model.wait import WaitCause
 from historyd.ratelimit.local import Timing
 from historyd.ratelimit.options import LimitOptions, RateLimiterOptions
@@ -122,3 +123,19 @@ async def test_the_weight_used_goes_to_the_limiter_of_the_host_that_told_it() ->
             await source.markets("binance")
     assert [len(limiter.observed) for limiter in limiters.values()] == [1, 1, 1]
     assert limiters[""].observed == [(20.0, 60_000)]
+
+
+async def test_a_load_of_markets_that_many_may_wait_for_does_not_end_for_one_callers_deadline() -> None:
+    """The hasty one is refused when it comes to its own call; until then it paid for what is everybody's."""
+    time = Time()
+    async with limited(time, RateLimiterOptions(min_interval_s=10), VenueFaults()) as (exchange, source):
+        await source.check(BTC)
+        hasty = RecordingObserver()
+        hasty.deadline = START + 5_000_000
+        perpetual = SeriesId.parse("ohlcv:binance:BTC/USDT:USDT:1m")
+        with pytest.raises(WaitTooLong):
+            await source.fetch_bars(BTC, minutes(5, START - 300_000_000), hasty)
+        with pytest.raises(WaitTooLong):
+            await source.fetch_bars(perpetual, minutes(5, START - 300_000_000), hasty)
+        assert exchange.count("/exchangeInfo") == 3
+        assert exchange.count("/klines") == 0

@@ -17,7 +17,7 @@ from historyd.errors import CorruptPage, StoreUnavailable
 from historyd.model.time_range import TimeRange, from_datetime
 from historyd.stores.embedded import EmbeddedStore, open_embedded
 from tests.embedded import PAGE, ROOT, WRITER, checked_pages, commit_page, fill, row_count
-from tests.rows import BTC, MINUTE, bars, minutes, slots
+from tests.rows import BTC, MINUTE, answer, bars, minutes, slots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,6 +153,25 @@ async def test_a_damaged_neighbour_does_not_keep_new_rows_out(tmp_path: Path) ->
     async with open_embedded(path) as store:
         await fill(store, 20, first=10)
         assert await row_count(store, minutes(5 * PAGE, 30 * PAGE)) == 25 * PAGE
+
+
+async def test_a_newer_answer_replaces_damaged_rows_and_says_nothing_of_them(tmp_path: Path) -> None:
+    """What cannot be read cannot be compared; the rows beside it are."""
+    path = tmp_path / "store.db"
+    async with open_embedded(path) as store:
+        await fill(store, 10)
+    with contextlib.closing(sqlite3.connect(path)) as con:
+        number, first = con.execute("SELECT id, first_ts FROM block ORDER BY first_ts LIMIT 1 OFFSET 4").fetchone()
+    _damage(path, number)
+    damaged = first // MINUTE // PAGE
+    async with open_embedded(path) as store:
+        for page in range(10):
+            window = minutes(page * PAGE, (page + 1) * PAGE)
+            rows = bars(range(page * PAGE, (page + 1) * PAGE), -1.0)
+            await store.commit(BTC, answer(window, rows, 10**15 + 1), rows)
+        revised = await store.revised(BTC, minutes(0, 10 * PAGE))
+        assert await row_count(store, minutes(0, 10 * PAGE)) == 10 * PAGE
+    assert sorted({at // MINUTE // PAGE for at in revised}) == [page for page in range(10) if page != damaged]
 
 
 async def test_errors_of_the_driver_do_not_get_out(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ async def test_bulk_reads_that_are_away_are_told_and_small_ones_go_on(questdb: Q
 
 
 async def test_a_questdb_that_answers_no_more_is_given_up(victim: QuestDb, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questdb_link, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(questdb_link, "_ANSWER_S", 5.0)
     async with open_questdb(victim.options()) as store:
         await store.open_series(BTC, ORIGIN, Layout(PAGE))
         victim.freeze()

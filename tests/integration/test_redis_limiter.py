@@ -22,7 +22,7 @@ from tests.cluster_limiters import cluster_limiters
 from tests.limiters import RecordingObserver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from historyd.ratelimit.base import Limiter
@@ -180,6 +180,30 @@ async def test_a_process_that_stands_still_does_not_take_that_for_a_redis_that_i
             await asking
 
 
+async def test_a_server_that_shares_the_quota_out_notices_a_silent_redis_in_its_sleep() -> None:
+    """Else it would use what it had booked, long after the others have gone over to their shares."""
+    options = {"tokens_per_interval": 1, "interval_ms": 30_000, "scope": "cluster"}
+    shares = budget(**options, on_redis_down="share", expected_replicas=1)
+    with redis_server() as server:
+        async with cluster_limiters() as limiters:
+            observer = RecordingObserver()
+            limiter = limiters.limiter("k", shares, server.dsn)
+            waiting = asyncio.create_task(limiter.acquire(Cost(), observer))
+            await until(lambda: len(observer.waits) == 1)  # a fresh state is held for half a minute
+            server.pause()
+            await until(lambda: len(observer.waits) == 2)
+            assert observer.waits[1].until > observer.waits[0].until
+            waiting.cancel()
+            await asyncio.wait([waiting])
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Returns once it holds."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 -- a list of waits tells nobody that it grew
+            await asyncio.sleep(0.01)
+
+
 async def test_a_cancelled_caller_leaves_no_booking(redis: RedisServer, dsn: str) -> None:
     """Whether it slept, stood in line, or its request was under way."""
     slow = budget(tokens_per_interval=1, interval_ms=60_000, local_semaphore=3)
@@ -285,8 +309,10 @@ def test_options_of_tls_are_passed_through() -> None:
 
 def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
     """`rediss://` reaches a Redis that speaks TLS, and no one whose certificate is not trusted."""
-    with redis_server(*tls_options(tmp_path)) as server:
-        trusted = f"rediss://127.0.0.1:{server.port + 1}/0?ssl_ca_certs={tmp_path}/cert.pem"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with redis_server("--tls-port", str(port), *tls_options(tmp_path)):
+        trusted = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/cert.pem"
 
         async def scenario() -> None:
             async with cluster_limiters(answer_s=2) as limiters:
@@ -298,7 +324,7 @@ def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
 
 
 def tls_options(folder: Path) -> list[str]:
-    """Options of a Redis that speaks TLS on the port after its own, with a certificate of its own making."""
+    """Options of a Redis that speaks TLS, with a certificate of its own making."""
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     paths = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *paths, *names]

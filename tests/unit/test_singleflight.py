@@ -192,29 +192,28 @@ async def test_a_job_is_as_patient_as_the_most_patient_of_its_callers(scene: Sce
     """A deadline counts only while all who want the result have one; it is the latest then."""
     hasty, calm, patient = Caller(deadline=5), Caller(deadline=9), Caller()
     flight = scene.flights.join("page", scene.queue, hasty)
-    assert flight.deadline == 5
-    scene.flights.join("page", scene.queue, calm)
-    assert flight.deadline == 9
-    scene.flights.join("page", scene.queue, patient)
-    assert flight.deadline is None
-    scene.flights.leave(flight, patient)
-    scene.flights.leave(flight, calm)
-    assert flight.deadline == 5
-    scene.flights.leave(flight, hasty)
-    assert flight.deadline is None
+    seen = [flight.deadline]
+    for caller in (calm, patient):
+        scene.flights.join("page", scene.queue, caller)
+        seen.append(flight.deadline)
+    for caller in (patient, calm, hasty):
+        scene.flights.leave(flight, caller)
+        seen.append(flight.deadline)
+    assert seen == [5, 9, None, 9, 5, None]
 
 
 async def test_a_job_is_urgent_if_one_of_its_callers_is_or_one_of_another_server(scene: Scene) -> None:
     bulk, urgent = Caller(urgent=False), Caller()
     flight = scene.flights.join("page", scene.queue, bulk)
-    assert not flight.urgent
+    seen = [flight.urgent]
     scene.flights.join("page", scene.queue, urgent)
-    assert flight.urgent
+    seen.append(flight.urgent)
     scene.flights.leave(flight, urgent)
-    assert not flight.urgent
+    seen.append(flight.urgent)
     flight.promote()
-    assert flight.urgent
+    seen.append(flight.urgent)
     scene.flights.leave(flight, bulk)
+    assert seen == [False, True, False, True]
 
 
 async def test_no_call_is_sent_for_a_page_whose_lease_is_lost() -> None:

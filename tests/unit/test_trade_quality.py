@@ -23,7 +23,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def raw(*rows: Row) -> pa.RecordBatch:
-    columns = list(zip(*rows, strict=True)) if rows else [[]] * 5
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * 5
     arrays = [
         pa.array(list(column), pa.int64()).cast(field.type)
         if field.name == "ts"

@@ -18,7 +18,7 @@ _LOOPBACK: Final = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.max_receive_message_length", -1),  # the request bounds the chunks
     ("grpc.initial_reconnect_backoff_ms", 100),  # a server that restarts is found soon
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # in spite of its name what connecting may take, TLS among it
     ("grpc.max_reconnect_backoff_ms", 5000),
 ]
 

@@ -55,7 +55,7 @@ class History(Protocol):
     async def ensure(self, series: str, start: datetime, end: datetime) -> object:
         """Makes `[start, end)` covered."""
 
-    async def coverage(self, series: str) -> Iterable[CoverageSpan]:
+    async def coverage(self, series: str) -> Sequence[CoverageSpan]:
         """Spans that tile all of time up to now, ascending."""
 
 

@@ -95,8 +95,7 @@ class RedisLeases:
             # Another may have done it between the last look and the claim.
             yield not await is_done()
         finally:
-            if self._leases.get(name) is lease:
-                del self._leases[name]
+            del self._leases[name]
             renewing.cancel()
             self._errands.run(self._give_back(lease))
 

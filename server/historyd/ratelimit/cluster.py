@@ -156,14 +156,14 @@ class ClusterLimiter:
     def slot(self, observer: Observer) -> AbstractAsyncContextManager[None]:
         """One of the budget's `concurrency` places; urgent callers first, else in the order they came."""
         if not self._slots.is_open:
-            self._refuse_to_wait_until(max(self._newest_due, self._pause_until), observer)
+            self._refuse_to_wait_until(self._newest_due, observer)
         return self._slots.place(observer)
 
     async def acquire(self, cost: Cost, observer: Observer) -> None:
         """Returns when the call may be sent, at once. Raises RateLimited, or QuotaUnavailable without the ledger."""
         parts = tuple([limit.parts(cost) for limit in self.budget.limits])
         if not self._line.is_open:
-            self._refuse_to_wait_until(max(self._newest_due, self._pause_until), observer)
+            self._refuse_to_wait_until(self._newest_due, observer)
             self._forecast(cost, observer)
         async with self._line.place(observer):
             await self._book_until_it_holds(parts, observer)
@@ -230,6 +230,9 @@ class ClusterLimiter:
         except asyncio.CancelledError:
             asking.add_done_callback(self._abandon)
             raise
+        except LedgerAway:
+            self._unused += returned
+            raise
         except LongPenalty as penalty:
             self._refuse_long_pause(penalty.left)
             raise
@@ -275,7 +278,6 @@ class ClusterLimiter:
         return True
 
     def _give_up(self, booking: Booking) -> None:
-        self._newest_due = 0  # those behind may be due before it
         self._unused.append(booking.number)
         self._errands.run(self._hand_back())
 

@@ -143,16 +143,16 @@ class Link:
 async def _attentive(seconds: float) -> AsyncIterator[None]:
     """Raises TimeoutError after so many seconds in which this process ran."""
     loop = asyncio.get_running_loop()
-
-    def tick(left: int) -> None:
-        nonlocal ticking
-        if left:
-            ticking = loop.call_later(seconds / _TICKS, tick, left - 1)
-        else:
-            limit.reschedule(0)
-
     async with asyncio.timeout(None) as limit:
-        ticking = loop.call_later(seconds / _TICKS, tick, _TICKS - 1)
+        ticking = loop.call_later(seconds / _TICKS, lambda: tick(_TICKS - 1))
+
+        def tick(left: int) -> None:
+            nonlocal ticking
+            if left:
+                ticking = loop.call_later(seconds / _TICKS, tick, left - 1)
+            else:
+                limit.reschedule(0)
+
         try:
             yield
         finally:

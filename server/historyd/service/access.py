@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from grpc_health.v1 import health
-from grpc_reflection.v1alpha import reflection
 
 from historyd.errors import Unauthenticated
 from historyd.service.interceptors import abort
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
-_FREE: Final = (f"/{health.SERVICE_NAME}/", f"/{reflection.SERVICE_NAME}/")
+_FREE: Final = (f"/{health.SERVICE_NAME}/", "/grpc.reflection.")  # of each version: clients ask for the newest first
 _SCHEME: Final = "bearer "
 
 
@@ -46,13 +45,15 @@ class Tls:
     def load(cls, certificate: Path, key: Path, client_ca: Path | None = None) -> Tls:
         """Reads the files. Raises OSError if one cannot be read, ValueError if they do not belong together."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        loaded = cls(certificate.read_bytes(), key.read_bytes(), client_ca and client_ca.read_bytes())
+        authority = None if client_ca is None else client_ca.read_bytes()
+        loaded = cls(certificate.read_bytes(), key.read_bytes(), authority)
         try:
             context.load_cert_chain(certificate, key, password="")
         except ssl.SSLError:
             raise ValueError(f"{certificate} and {key} are no certificate and its key, without a password") from None
         try:
-            context.load_verify_locations(cafile=client_ca) if client_ca is not None else None
+            if client_ca is not None:
+                context.load_verify_locations(client_ca)
         except ssl.SSLError:
             raise ValueError(f"{client_ca} holds no certificate") from None
         return loaded
@@ -80,7 +81,7 @@ class Access:
             yield f"{listen} has tokens but no TLS: whoever sees the traffic can read them"
 
 
-class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc's class is untyped
+class TokenCheck(grpc.aio.ServerInterceptor):
     """Lets no call through that lacks a token."""
 
     def __init__(self, tokens: Iterable[str], calls: Calls) -> None:

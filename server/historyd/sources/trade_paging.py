@@ -191,6 +191,8 @@ class TradePager:
             if last > start:
                 return Piece(rows, TimeRange(start, last))
             if page.cursor is None or page.cursor == cursor:
+                if last < start:
+                    raise BadAnswer(f"{self.exchange} answered with trades of another time", exchange=self.exchange)
                 return self._too_many(TimeRange(start, start + MICROS_PER_MS))
             cursor = page.cursor
             page = await self.ask(since=cursor)

@@ -112,6 +112,7 @@ def test_several_series_go_to_one_file_each_row_with_its_series(server: str, tmp
     file = tmp_path / f"all.{suffix}"
     done = run("read", PATTERN, *WHEN, "-o", str(file), "-j", "8")
     assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{file}: 3,600 rows of 12 series\n"
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     table = read_back(file)
     assert table.column_names == ["series", *ROWS.schema.names]

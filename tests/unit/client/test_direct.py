@@ -76,6 +76,20 @@ def test_a_read_asks_as_grpc_asks() -> None:
     }
 
 
+def test_a_token_goes_with_each_call() -> None:
+    asked: list[Request] = []
+
+    def script(peer: Peer) -> None:
+        for _ in range(2):
+            asked.append(peer.request())
+            peer.answer(asked[-1], *contents(asked[-1]))
+
+    with scripted(script) as target, markethistory.connect(target, token="t0" * 99, retry=ONCE) as history:
+        for _ in range(2):
+            assert history.read(SERIES, START, END).equals(TABLE)
+    assert [request.fields["authorization"] for request in asked] == ["Bearer " + "t0" * 99] * 2
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 4096, 16_383, 70_000])
 def test_messages_may_be_cut_anywhere(size: int) -> None:
     def script(peer: Peer) -> None:

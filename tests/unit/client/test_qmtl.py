@@ -179,7 +179,7 @@ async def test_edges_off_the_grid_hold_whole_bars_only(
     assert found == ([] if expected is None else [(T0 + expected[0], T0 + expected[1])])
 
 
-TRADES = {"node_id": "trades:binance:BTC/USDT", "interval": 10}
+TRADES: dict[str, Any] = {"node_id": "trades:binance:BTC/USDT", "interval": 10}
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ class Reading:
                 self._joined.write()
         for outcome in outcomes:
             self._tell(outcome)
+        self._tell_joined([outcome.value for outcome in outcomes if outcome.value is not None])
         code = tell_errors(self._server, outcomes)
         holes = any(outcome.value is not None and not outcome.value.summary.complete for outcome in outcomes)
         if code or holes:
@@ -161,10 +162,16 @@ class Reading:
             return
         if got.preview is not None:
             _show(outcome.series, got.preview)
-        elif got.file is not None:
+        elif got.file is not None and self._joined is None:
             typer.echo(f"{got.file}: {got.summary.row_count:,} rows")
         if has_holes(got.summary.uncovered):
             complain(f"{outcome.series}: " + "; ".join(map(str, got.summary.holes)))
+
+    def _tell_joined(self, got: Sequence[Got]) -> None:
+        """One line for the one file of several series."""
+        if self._joined is not None and got and got[0].file is not None and not self._json:
+            rows = sum(one.summary.row_count for one in got)
+            typer.echo(f"{got[0].file}: {rows:,} rows of {len(got):,} series")
 
 
 def _file(got: Got) -> dict[str, Any]:

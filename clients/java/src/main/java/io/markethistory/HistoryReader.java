@@ -12,6 +12,7 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.Iterator;
 import java.util.function.Function;
+import java.util.function.Supplier;
 import org.apache.arrow.compression.CommonsCompressionFactory;
 import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.vector.TimeStampVector;
@@ -37,6 +38,7 @@ public final class HistoryReader extends ArrowReader {
   private final Context.CancellableContext call;
   private final Deque<ArrowRecordBatch> waiting = new ArrayDeque<>();
   private Iterator<ReadRangeResponse> answers;
+  private MarketHistoryException failure;
   private long bytesRead;
 
   HistoryReader(
@@ -75,6 +77,10 @@ public final class HistoryReader extends ArrowReader {
    */
   @Override
   public boolean loadNextBatch() {
+    return kept(this::load);
+  }
+
+  private boolean load() {
     prepare();
     while (waiting.isEmpty()) {
       if (session.summary() != null) {
@@ -86,6 +92,20 @@ public final class HistoryReader extends ArrowReader {
     var times = (TimeStampVector) getVectorSchemaRoot().getVector(0);
     session.checkFirst(times.get(0));
     return true;
+  }
+
+  /** A read that has failed has failed: no row comes after that. */
+  private <T> T kept(Supplier<T> work) {
+    if (failure != null) {
+      throw failure;
+    }
+    try {
+      return work.get();
+    } catch (MarketHistoryException error) {
+      failure = error;
+      cancel();
+      throw error;
+    }
   }
 
   /**
@@ -149,10 +169,13 @@ public final class HistoryReader extends ArrowReader {
 
   @Override
   protected Schema readSchema() {
-    while (session.schema() == null) {
-      receive();
-    }
-    return session.schema();
+    return kept(
+        () -> {
+          while (session.schema() == null) {
+            receive();
+          }
+          return session.schema();
+        });
   }
 
   private void prepare() {
@@ -190,7 +213,7 @@ public final class HistoryReader extends ArrowReader {
     }
   }
 
-  private static <T> T under(Context context, java.util.function.Supplier<T> work) {
+  private static <T> T under(Context context, Supplier<T> work) {
     var before = context.attach();
     try {
       return work.get();

@@ -332,8 +332,8 @@ public final class MarketHistoryClient implements AutoCloseable {
     }
 
     /**
-     * Sends a token with each call, if the server asks for one. It needs TLS, unless the server is on
-     * this machine.
+     * Sends a token with each call, if the server asks for one. It needs TLS, unless the server is
+     * on this machine.
      *
      * @param token the token
      * @return this

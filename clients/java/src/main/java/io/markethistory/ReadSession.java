@@ -11,6 +11,7 @@ import java.util.Comparator;
 import java.util.Deque;
 import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
+import org.apache.arrow.vector.types.pojo.ArrowType;
 import org.apache.arrow.vector.types.pojo.Schema;
 
 /**
@@ -143,6 +144,9 @@ final class ReadSession {
       schema = messages.schema();
     } else if (messages.schema() != null && !schema.equals(messages.schema())) {
       throw new BadAnswerException("the server changed the schema of a resumed stream");
+    }
+    if (schema != null && !(schema.getFields().get(0).getType() instanceof ArrowType.Timestamp)) {
+      throw new BadAnswerException("the server sent rows whose first column is no time");
     }
   }
 

@@ -4,6 +4,7 @@ import static io.markethistory.FakeHistory.DAY;
 import static io.markethistory.FakeHistory.SERIES;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -24,7 +25,7 @@ import org.junit.jupiter.api.Timeout;
  * not checked again. A client that is closed while a row is still in its memory throws, so each
  * test shows that nothing is left behind.
  */
-@Timeout(60)
+@Timeout(300) // a bound on hangs
 class MarketHistoryClientTest {
 
   private static final RetryPolicy QUICK =
@@ -70,6 +71,19 @@ class MarketHistoryClientTest {
         var history = client(server)) {
       var error = assertThrows(BadAnswerException.class, () -> history.read(SERIES, DAY));
       assertEquals("the server sent 3 rows in a message and counted 4", error.getMessage());
+    }
+  }
+
+  @Test
+  void noRowComesAfterAFailure() {
+    var wrong = FakeHistory.message(1, 3).toBuilder().setRowCount(4).build();
+    var messages = List.of(FakeHistory.message(0, 1), wrong, FakeHistory.message(4, 1));
+    try (var server = FakeHistory.answering(messages);
+        var history = client(server);
+        var reader = history.readRange(SERIES, DAY)) {
+      assertTrue(reader.loadNextBatch());
+      var error = assertThrows(BadAnswerException.class, reader::loadNextBatch);
+      assertSame(error, assertThrows(BadAnswerException.class, reader::loadNextBatch));
     }
   }
 

@@ -134,7 +134,7 @@ async def test_servers_asked_at_once_fetch_each_page_once(questdb: QuestDb, tmp_
 
 async def test_a_holder_that_is_killed_costs_one_fetch_more(questdb: QuestDb, tmp_path: Path) -> None:
     """Killed while its call is at the exchange: that page is fetched again, once, by one of the others."""
-    hold = Hold(pages(1, 1)[0], asyncio.Event(), asyncio.Event())
+    hold = Hold(pages(0, 1)[0], asyncio.Event(), asyncio.Event())  # no page before it is being committed
     async with cluster(tmp_path, questdb, 3, hold) as c, asyncio.TaskGroup() as tasks:
         unanswered = tasks.create_task(c.clients[0].ensure(SERIES, *pages(0, 6)))
         await hold.came.wait()
@@ -152,7 +152,7 @@ async def test_a_holder_that_is_killed_costs_one_fetch_more(questdb: QuestDb, tm
 
 async def test_a_holder_that_is_stopped_beyond_its_lease_costs_one_fetch_more(questdb: QuestDb, tmp_path: Path) -> None:
     """When it goes on, what it was told is committed once more, and it makes no call for what others have done."""
-    hold = Hold(pages(1, 1)[0], asyncio.Event(), asyncio.Event())
+    hold = Hold(pages(0, 1)[0], asyncio.Event(), asyncio.Event())  # no page before it is being committed
     async with cluster(tmp_path, questdb, 3, hold) as c, asyncio.TaskGroup() as tasks:
         stopped = tasks.create_task(c.clients[0].ensure(SERIES, *pages(0, 6)))
         await hold.came.wait()

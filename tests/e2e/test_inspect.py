@@ -40,8 +40,11 @@ class Example:
     @property
     def expression(self) -> re.Pattern[str]:
         """What the output must hold: the lines shown, without regard to what `...` stands for."""
-        lines = [re.escape(line).replace(re.escape("..."), ".*") for line in self.shown.splitlines()]
-        return re.compile("\n".join(r"(?s:.*?)" if line.strip() == ".*" else line for line in lines))
+        lines = [
+            r"(?s:.*?)" if line.strip() == "..." else re.escape(line).replace(re.escape("..."), ".*")
+            for line in self.shown.splitlines()
+        ]
+        return re.compile("\n".join(lines))
 
 
 def examples() -> Iterator[Example]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pytest
 
@@ -88,14 +88,21 @@ async def test_binances_recorded_trades_of_a_perpetual_come_through_unchanged(tm
     assert await rows_of(binance, window, tmp_path / "t.db", symbol) == expected(ticks, "binance", window)
 
 
-BITSTAMP: dict[str, Any] = {
-    "/api/v2/markets/": [{"market_symbol": "btcusd", "base_currency": "BTC", "counter_currency": "USD"}]
-}
-SPOT = {"market_type": "SPOT", "trading": "Enabled", "base_decimals": 8, "counter_decimals": 2}
-BITSTAMP["/api/v2/markets/"][0] |= SPOT | {
-    "name": "BTC/USD",
-    "description": "Bitcoin / U.S. dollar",
-    "minimum_order_value": "20.0",
+BITSTAMP: Final[dict[str, Any]] = {
+    "/api/v2/markets/": [
+        {
+            "market_symbol": "btcusd",
+            "base_currency": "BTC",
+            "counter_currency": "USD",
+            "market_type": "SPOT",
+            "trading": "Enabled",
+            "base_decimals": 8,
+            "counter_decimals": 2,
+            "name": "BTC/USD",
+            "description": "Bitcoin / U.S. dollar",
+            "minimum_order_value": "20.0",
+        }
+    ]
 }
 
 

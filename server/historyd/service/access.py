@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from grpc_health.v1 import health
-from grpc_reflection.v1alpha import reflection
 
 from historyd.errors import Unauthenticated
 from historyd.service.interceptors import abort
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
-_FREE: Final = (f"/{health.SERVICE_NAME}/", f"/{reflection.SERVICE_NAME}/")
+_FREE: Final = (f"/{health.SERVICE_NAME}/", "/grpc.reflection.")  # of each version: clients ask for the newest first
 _SCHEME: Final = "bearer "
 
 

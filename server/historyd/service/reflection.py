@@ -2,7 +2,8 @@
 
 The reflection service asks a descriptor pool for the file of a symbol. Python's pool knows the symbols at the top and
 nested types, but no method: `grpcurl describe pkg.Service.Method` would answer "not found". Here a name that the pool
-does not know is found if it is a member of what it belongs to.
+does not know is found if it is a member of what it belongs to. The pool knows what was imported: so this module imports
+the one file of the contract that nothing here speaks by itself, the error reasons, whose names travel as text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pool
+
+from markethistory.v1 import error_reason_pb2  # noqa: F401 -- see above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -100,6 +100,8 @@ async def test_a_stream_is_resumed_between_two_trades_of_one_time(
     window.range.start.FromDatetime(START)
     window.range.end.FromDatetime(END)
     async with grpc.aio.insecure_channel(connected.address) as channel:
+        whole = [message async for message in HistoryServiceStub(channel).ReadRange(window)]
+        assert plain(pa.ipc.open_stream(b"".join(part.arrow_ipc for part in whole)).read_all()) == wanted
         for compression in (pb.COMPRESSION_UNSPECIFIED, pb.COMPRESSION_LZ4, pb.COMPRESSION_ZSTD):
             request = pb.ReadRangeRequest(compression=compression)
             request.MergeFrom(window)

@@ -101,7 +101,7 @@ class SeriesProvider(ABC):
         (1 s is the most exact): `ts` is where one begins, and one is in here if all of its time is known.
         """
         series = self._series(node_id, interval)
-        spans = await self._history().coverage(series)
+        spans = list(await self._history().coverage(series))
         found: list[tuple[int, int]] = []
         for start, end in _settled(spans):
             first, last = _bars_inside(start, end, interval, first_bar(series))

@@ -21,6 +21,9 @@ const DefaultTarget = "127.0.0.1:50051"
 // A read's messages are bounded by the contract to 3 MiB and an envelope; the answer to Coverage grows with its spans.
 const maxMessageBytes = 64 << 20
 
+// What the server may send of a stream before it is taken in.
+const streamWindowBytes = 4 << 20
+
 // Client asks one server. Make it with [Connect], close it with [Client.Close].
 type Client struct {
 	conn    *grpc.ClientConn
@@ -77,6 +80,9 @@ func Connect(target string, options ...Option) (*Client, error) {
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
+		// The server may be a few messages ahead: it makes the next ones while this one is taken in.
+		grpc.WithInitialWindowSize(streamWindowBytes),
+		grpc.WithInitialConnWindowSize(2 * streamWindowBytes),
 		grpc.WithUserAgent("markethistory-go/" + Version),
 		// A server that restarts is found soon.
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -93,8 +93,8 @@ async def test_a_shared_fetch_does_not_die_of_one_callers_deadline(tmp_path: Pat
     ):
         stub = stub_of(channel)
         await spend(server, stub)
-        patient = stub.EnsureRange(ensure(5))
-        told: list[Any] = [await patient.read(), await patient.read()]  # the plan; then it waits
+        patient = aiter(stub.EnsureRange(ensure(5)))
+        told = [await anext(patient), await anext(patient)]  # the plan; then it waits
         assert [message.WhichOneof("event") for message in told] == ["plan", "progress"]
         with pytest.raises(grpc.aio.AioRpcError) as cut:
             await drain(stub.EnsureRange(ensure(5), timeout=0.5))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -59,7 +60,8 @@ async def inside(store: Store) -> list[object]:
     told: list[object] = [await store.origin("binance")]
     for series in (BTC, BTC_TRADES):
         told += [await store.layout(series), await store.coverage(series, ALWAYS)]
-        told += [sorted(map(repr, await store.quarantined(series, ALWAYS)))]
+        # Where a row without a time of its own is counted depends on how its range was asked for, and copied.
+        told += [sorted(repr(replace(row, at=None)) for row in await store.quarantined(series, ALWAYS))]
     told += [await slots(store.read(BTC, ALWAYS)), await all_rows(store.read(BTC_TRADES, ALWAYS), TRADES)]
     return told
 

@@ -182,18 +182,18 @@ async def test_a_file_of_somebody_else_is_refused_and_left_alone(tmp_path: Path,
     assert path.read_bytes() == before
 
 
-async def test_a_file_of_version_1_is_migrated_with_all_it_holds(
+async def test_a_file_of_an_older_version_is_migrated_with_all_it_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Version 2 is made up here: the next real one finds the way paved."""
+    """The last version is made up here: the next real one finds the way paved."""
     path = tmp_path / "store.db"
     async with open_embedded(path) as store:
         await fill(store, 3)
-    second = "ALTER TABLE series ADD COLUMN note TEXT; -- a comment; with a semicolon\nUPDATE series SET note = 'a;b';"
-    steps = [*storage.MIGRATIONS, second]
+    newest = "ALTER TABLE series ADD COLUMN note TEXT; -- a comment; with a semicolon\nUPDATE series SET note = 'a;b';"
+    steps = [*storage.MIGRATIONS, newest]
     storage.prepare(path, steps)
     with contextlib.closing(sqlite3.connect(path)) as con:
-        assert con.execute("PRAGMA user_version").fetchone() == (2,)
+        assert con.execute("PRAGMA user_version").fetchone() == (len(steps),)
         assert con.execute("SELECT note FROM series").fetchall() == [("a;b",)]
     monkeypatch.setattr(storage, "MIGRATIONS", steps)
     async with open_embedded(path, readonly=True) as reader:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class GoneClient:
     """As much of a call's context as a write needs, after its client has gone; the error is gRPC's own."""
 
+    def time_remaining(self) -> None:
+        """It has set no deadline."""
+
     async def write(self, _message: object) -> None:
         raise grpc.aio.InternalError("Failed execute_batch")
 

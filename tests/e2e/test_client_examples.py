@@ -40,6 +40,7 @@ async def output_of(*command: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 async def test_the_examples_read_what_the_server_fetches_first(connected: Serving) -> None:
     """One server for all of them: the first makes it fetch the day, the others get what is stored."""
     missing = []

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from markethistory.v1 import coverage_pb2, error_reason_pb2, history_service_pb2, series_pb2
+from markethistory.v1 import coverage_pb2, error_reason_pb2, history_service_pb2, quality_pb2, series_pb2
 from tests.e2e.serving import Serving, serve_process
 from tests.e2e.test_grpcurl import find_grpcurl
 from tests.pki import Authority
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).resolve().parents[2] / "docs/inspect.md"
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost):50051")
 TOKEN = "t0ken-of-the-tests"
-FILES = (coverage_pb2, error_reason_pb2, history_service_pb2, series_pb2)
+FILES = (coverage_pb2, error_reason_pb2, history_service_pb2, quality_pb2, series_pb2)
 
 
 @dataclass(frozen=True)

@@ -434,9 +434,10 @@ type EnsurePlan struct {
 	Missing []*TimeRange `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
 	// Pages to fetch, those that other callers are fetching already among them. Unit: pages.
 	PageCount int64 `protobuf:"varint,3,opt,name=page_count,json=pageCount,proto3" json:"page_count,omitempty"`
-	// Calls to the exchange it will take if none has to be repeated. Unit: calls.
+	// Calls to the exchange it will take if none has to be repeated; of trades the least, one for a page.
+	// Unit: calls.
 	CallCount int64 `protobuf:"varint,4,opt,name=call_count,json=callCount,proto3" json:"call_count,omitempty"`
-	// Estimate of the bytes that will be stored. Unit: bytes.
+	// Estimate of the bytes that will be stored; of trades as if a call brought 1,000. Unit: bytes.
 	ByteCount int64 `protobuf:"varint,5,opt,name=byte_count,json=byteCount,proto3" json:"byte_count,omitempty"`
 	// Least time that the quota allows for these calls. Not less than zero.
 	LeastDuration *durationpb.Duration `protobuf:"bytes,6,opt,name=least_duration,json=leastDuration,proto3" json:"least_duration,omitempty"`
@@ -762,7 +763,8 @@ type ReadRangeRequest struct {
 	// The range. Required unless `last` is given; then only its end counts. An absent end is now.
 	Range *TimeRange `protobuf:"bytes,2,opt,name=range,proto3" json:"range,omitempty"`
 	// If not 0, the last N rows stored before `range.end`. Unit: rows. Bounds: 0 to 10,000,000. Default 0.
-	// With `ensure`, the range of the last N bar widths is made covered first.
+	// With `ensure`, the range of the last N bar widths is made covered first; of trades a minute, doubled until
+	// it holds N, at most a day.
 	// ReadLast is faster for up to 1,000.
 	Last int64 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
 	// Columns to send, in the schema's order whatever the order here. `ts` is always sent. Default: all.
@@ -1024,7 +1026,8 @@ type ReadLastRequest struct {
 	// The series id, see Series.series. Required.
 	Series string `protobuf:"bytes,1,opt,name=series,proto3" json:"series,omitempty"`
 	// How many rows, the last ones stored before `end`; fewer if there are no more. Unit: rows.
-	// Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first.
+	// Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first; of
+	// trades a minute, doubled until it holds so many, at most a day.
 	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	// End of the range, exclusive. Default: now.
 	End *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"`

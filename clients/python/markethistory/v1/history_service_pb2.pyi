@@ -200,9 +200,11 @@ class EnsurePlan(_message.Message):
     page_count: _builtins.int
     """Pages to fetch, those that other callers are fetching already among them. Unit: pages."""
     call_count: _builtins.int
-    """Calls to the exchange it will take if none has to be repeated. Unit: calls."""
+    """Calls to the exchange it will take if none has to be repeated; of trades the least, one for a page.
+    Unit: calls.
+    """
     byte_count: _builtins.int
-    """Estimate of the bytes that will be stored. Unit: bytes."""
+    """Estimate of the bytes that will be stored; of trades as if a call brought 1,000. Unit: bytes."""
     @_builtins.property
     def range(self) -> _series_pb2.TimeRange:
         """The range as the server resolved it."""
@@ -401,7 +403,8 @@ class ReadRangeRequest(_message.Message):
     """The series id, see Series.series. Required."""
     last: _builtins.int
     """If not 0, the last N rows stored before `range.end`. Unit: rows. Bounds: 0 to 10,000,000. Default 0.
-    With `ensure`, the range of the last N bar widths is made covered first.
+    With `ensure`, the range of the last N bar widths is made covered first; of trades a minute, doubled until
+    it holds N, at most a day.
     ReadLast is faster for up to 1,000.
     """
     ensure: _builtins.bool
@@ -544,7 +547,8 @@ class ReadLastRequest(_message.Message):
     """The series id, see Series.series. Required."""
     count: _builtins.int
     """How many rows, the last ones stored before `end`; fewer if there are no more. Unit: rows.
-    Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first.
+    Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first; of
+    trades a minute, doubled until it holds so many, at most a day.
     """
     ensure: _builtins.bool
     """Fetch what is missing first. Default false."""

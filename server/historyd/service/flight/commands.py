@@ -77,8 +77,8 @@ class Command(BaseModel):
         """The command as JSON."""
         return self.model_dump_json(exclude_defaults=True).encode()
 
-    def reading(self, now: int) -> Reading:
-        """What it asks for, an absent end being now. Raises InvalidField."""
+    def reading(self, now: int, patience_s: float | None) -> Reading:
+        """What it asks for, an absent end being now, for a caller who waits for so long. Raises InvalidField."""
         request = pb.ReadRangeRequest(
             series=self.series,
             last=self.last,
@@ -91,7 +91,7 @@ class Command(BaseModel):
         for field, moment in (("start", self.start), ("end", self.end)):
             if moment is not None:
                 getattr(request.range, field).CopyFrom(_stamp(field, moment))
-        return requests.reading(request, now)
+        return requests.reading(request, now, patience_s)
 
 
 def command_of(descriptor: Any) -> Command:

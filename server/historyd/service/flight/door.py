@@ -90,7 +90,7 @@ class FlightDoor:
         """The rows of a ticket, in messages that are serialised already."""
         command = commands.parse("ticket", ticket.ticket)
         call.subject = command.series
-        reading = await self._reading(command)
+        reading = await self._reading(command, call)
         async with aclosing(self._engine.read(reading.request)) as events:
             async for message, row_count in flight_data(events, reading):
                 await write(message)
@@ -99,10 +99,10 @@ class FlightDoor:
     async def _settled(self, descriptor: Any, call: Call) -> tuple[Command, Reading]:
         command = commands.command_of(descriptor)
         call.subject = command.series
-        reading = await self._reading(command)
+        reading = await self._reading(command, call)
         return command.settled(reading.request.window), reading
 
-    async def _reading(self, command: Command) -> Reading:
+    async def _reading(self, command: Command, call: Call) -> Reading:
         """What a command asks for. Raises InvalidField if it begins where nothing is."""
         if command.from_the_beginning:
             series = str(requests.series_id(command.series))
@@ -112,7 +112,7 @@ class FlightDoor:
             covered = found[0].covered
             whole = command.settled(covered)
             command = whole if command.end is None else whole.model_copy(update={"end": command.end})
-        return command.reading(self._engine.now())
+        return command.reading(self._engine.now(), call.patience_s)
 
     async def _row_count(self, reading: Reading) -> int:
         """How many rows are there to be read, if that is known already."""

@@ -435,10 +435,11 @@ pub struct EnsurePlan {
     /// Pages to fetch, those that other callers are fetching already among them. Unit: pages.
     #[prost(int64, tag="3")]
     pub page_count: i64,
-    /// Calls to the exchange it will take if none has to be repeated. Unit: calls.
+    /// Calls to the exchange it will take if none has to be repeated; of trades the least, one for a page.
+    /// Unit: calls.
     #[prost(int64, tag="4")]
     pub call_count: i64,
-    /// Estimate of the bytes that will be stored. Unit: bytes.
+    /// Estimate of the bytes that will be stored; of trades as if a call brought 1,000. Unit: bytes.
     #[prost(int64, tag="5")]
     pub byte_count: i64,
     /// Least time that the quota allows for these calls. Not less than zero.
@@ -550,7 +551,8 @@ pub struct ReadRangeRequest {
     #[prost(message, optional, tag="2")]
     pub range: ::core::option::Option<TimeRange>,
     /// If not 0, the last N rows stored before `range.end`. Unit: rows. Bounds: 0 to 10,000,000. Default 0.
-    /// With `ensure`, the range of the last N bar widths is made covered first.
+    /// With `ensure`, the range of the last N bar widths is made covered first; of trades a minute, doubled until
+    /// it holds N, at most a day.
     /// ReadLast is faster for up to 1,000.
     #[prost(int64, tag="3")]
     pub last: i64,
@@ -616,7 +618,8 @@ pub struct ReadLastRequest {
     #[prost(string, tag="1")]
     pub series: ::prost::alloc::string::String,
     /// How many rows, the last ones stored before `end`; fewer if there are no more. Unit: rows.
-    /// Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first.
+    /// Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first; of
+    /// trades a minute, doubled until it holds so many, at most a day.
     #[prost(int64, tag="2")]
     pub count: i64,
     /// End of the range, exclusive. Default: now.

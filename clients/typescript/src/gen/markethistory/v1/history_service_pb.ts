@@ -196,14 +196,15 @@ export type EnsurePlan = Message<"markethistory.v1.EnsurePlan"> & {
   pageCount: bigint;
 
   /**
-   * Calls to the exchange it will take if none has to be repeated. Unit: calls.
+   * Calls to the exchange it will take if none has to be repeated; of trades the least, one for a page.
+   * Unit: calls.
    *
    * @generated from field: int64 call_count = 4;
    */
   callCount: bigint;
 
   /**
-   * Estimate of the bytes that will be stored. Unit: bytes.
+   * Estimate of the bytes that will be stored; of trades as if a call brought 1,000. Unit: bytes.
    *
    * @generated from field: int64 byte_count = 5;
    */
@@ -428,7 +429,8 @@ export type ReadRangeRequest = Message<"markethistory.v1.ReadRangeRequest"> & {
 
   /**
    * If not 0, the last N rows stored before `range.end`. Unit: rows. Bounds: 0 to 10,000,000. Default 0.
-   * With `ensure`, the range of the last N bar widths is made covered first.
+   * With `ensure`, the range of the last N bar widths is made covered first; of trades a minute, doubled until
+   * it holds N, at most a day.
    * ReadLast is faster for up to 1,000.
    *
    * @generated from field: int64 last = 3;
@@ -584,7 +586,8 @@ export type ReadLastRequest = Message<"markethistory.v1.ReadLastRequest"> & {
 
   /**
    * How many rows, the last ones stored before `end`; fewer if there are no more. Unit: rows.
-   * Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first.
+   * Bounds: 1 to 1,000. Required. With `ensure`, the range of that many bar widths is made covered first; of
+   * trades a minute, doubled until it holds so many, at most a day.
    *
    * @generated from field: int64 count = 2;
    */

@@ -136,7 +136,7 @@ TRADES = st.builds(
         for ms, number in zip(sorted(times), [sum(steps[: at + 1]) for at in range(len(times))], strict=False)
     ],
     st.lists(st.sampled_from([1, 2, 3, 500, 999, 1000, 1001, 60_000, 60_001, 150_000]), max_size=24),
-    st.lists(st.integers(1, 3), min_size=40, max_size=24),
+    st.lists(st.integers(1, 3), min_size=24, max_size=24),
 )
 
 

@@ -48,7 +48,7 @@ _READERS: Final = 4
 """Threads that read; a step takes about a millisecond, so a few serve many streams."""
 _ROOM: Final = 5 / 4
 """A batch may hold so many times a full block's rows, so that a remainder travels with the block before it."""
-_STEPS_AHEAD: Final = 3
+STEPS_AHEAD: Final = 3
 """Steps that a thread does in one go while rows are handed out: to wake it costs about as much as one of them."""
 
 
@@ -323,7 +323,7 @@ class EmbeddedStore:
         """Some steps as one; damage ends them, and is told by the next one if there are rows before it."""
         batches: list[pa.RecordBatch] = []
         rest: TimeRange | None = window
-        for _ in range(_STEPS_AHEAD):
+        for _ in range(STEPS_AHEAD):
             if rest is None:
                 break
             try:

@@ -10,8 +10,10 @@ import pytest
 
 from historyd.coverage import State
 from historyd.errors import BadAnswer, NoLongerListed, RateLimited, VenueRefused
+from historyd.model.page import Layout, Pages
 from historyd.model.time_range import MICROS_PER_MS
 from historyd.sources.ccxt_setup import rebased
+from historyd.sources.venues import venue_of
 from tests import venue_faults
 from tests.limiters import RecordingObserver
 from tests.venues.binance import Binance
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from historyd.demo.candles import Candle
+    from historyd.model.time_range import TimeRange
 
 ccxt: Any = importlib.import_module("ccxt.async_support")
 
@@ -164,13 +167,22 @@ async def test_a_short_range_does_not_pay_for_the_listing(kind: type[Dialect], t
         assert len(house.venue.bar_calls) <= 4
 
 
+def within_a_page(kind: type[Dialect]) -> TimeRange:
+    """A closed range that one call answers, whenever the test is run."""
+    pages = Pages.of(bars_of(kind), Layout(venue_of(kind.exchange).page_bars))
+    around = window_of(THIS_MINUTE_MS - 300 * MINUTE_MS, THIS_MINUTE_MS - 100 * MINUTE_MS)
+    window = around.intersect(pages.at(pages.number_of(around.start + around.width // 2)))
+    assert window is not None
+    return window
+
+
 def rate_limits() -> list[Any]:
     return [pytest.param(kind, said, id=f"{kind.exchange}-{said}") for kind in FIVE for said in kind.quota_spent]
 
 
 @pytest.mark.parametrize(("kind", "said"), rate_limits())
 async def test_a_spent_quota_is_a_penalty_and_no_empty_answer(kind: type[Dialect], said: str, tmp_path: Path) -> None:
-    series, window = bars_of(kind), window_of(THIS_MINUTE_MS - 200 * MINUTE_MS, THIS_MINUTE_MS - 100 * MINUTE_MS)
+    series, window = bars_of(kind), within_a_page(kind)
     async with open_house(tmp_path, made(kind), max_retries=1) as house:
         house.venue.bars.next(kind.quota_spent[said])
         with pytest.raises(RateLimited) as limited:
@@ -193,7 +205,7 @@ def nonsense() -> dict[str, Any]:
 @pytest.mark.parametrize("kind", FIVE)
 @pytest.mark.parametrize("said", nonsense())
 async def test_nonsense_behind_status_200_is_no_answer(kind: type[Dialect], said: str, tmp_path: Path) -> None:
-    series, window = bars_of(kind), window_of(THIS_MINUTE_MS - 200 * MINUTE_MS, THIS_MINUTE_MS - 100 * MINUTE_MS)
+    series, window = bars_of(kind), within_a_page(kind)
     async with open_house(tmp_path, made(kind), max_retries=1) as house:
         await house.source.check(series)
         house.venue.bars.next(nonsense()[said])
@@ -215,7 +227,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("kind", "fault"), REFUSALS)
 async def test_a_place_that_is_not_served_is_refused_for_good(kind: type[Dialect], fault: Any, tmp_path: Path) -> None:
-    series, window = bars_of(kind), window_of(THIS_MINUTE_MS - 200 * MINUTE_MS, THIS_MINUTE_MS - 100 * MINUTE_MS)
+    series, window = bars_of(kind), within_a_page(kind)
     async with open_house(tmp_path, made(kind)) as house:
         await house.source.check(series)
         house.venue.bars.next(fault)
@@ -254,7 +266,7 @@ async def test_what_is_stored_of_a_delisted_symbol_is_served_and_the_rest_is_ref
 
 @pytest.mark.parametrize("kind", FIVE)
 async def test_a_redirect_is_refused_and_its_place_not_asked(kind: type[Dialect], tmp_path: Path) -> None:
-    series, window = bars_of(kind), window_of(THIS_MINUTE_MS - 200 * MINUTE_MS, THIS_MINUTE_MS - 100 * MINUTE_MS)
+    series, window = bars_of(kind), within_a_page(kind)
     async with open_house(tmp_path, made(kind)) as house:
         await house.source.check(series)
         calls = house.venue.count()

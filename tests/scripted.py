@@ -126,10 +126,10 @@ class ScriptedSource:
         return series.timeframe.grid().floor(self.now(series.exchange))
 
     async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
-        raise NotImplementedError
+        raise AssertionError("no test scripts trades: they are asked of venues in their own dialects")
 
     async def before_trades(self, series: SeriesId, observer: Observer) -> TradesAnswer | None:
-        raise NotImplementedError
+        raise AssertionError("no test scripts trades: they are asked of venues in their own dialects")
 
     async def markets(self, exchange: str) -> Markets:
         return Markets(tuple(Market(symbol, "spot", True) for symbol in sorted(self.symbols)), ("1m", "1h"))

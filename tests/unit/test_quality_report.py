@@ -16,7 +16,7 @@ from historyd.coverage import Covered, Span, State, Unreachable, tile
 from historyd.model.rows import Quarantined
 from historyd.model.time_range import MICROS_PER_DAY, MICROS_PER_S, TimeRange
 from historyd.model.timeframe import FixedGrid, Timeframe
-from historyd.quality_report import Bars, Day, day_of_bars, day_of_trades, days_of, outlying, zero_runs
+from historyd.quality.report import Bars, Day, day_of_bars, day_of_trades, days_of, outlying, zero_runs
 
 HOUR = 3600 * MICROS_PER_S
 GRID = FixedGrid(HOUR, 0)

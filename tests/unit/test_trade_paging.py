@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from historyd.coverage import subtract
 from historyd.model.rows import RAW_TRADES
 from historyd.model.time_range import LATEST, MICROS_PER_MS, MICROS_PER_S, TimeRange, between
+from historyd.quality.trades import judge_trades
 from historyd.sources.trade_paging import Bookmarks, TradePage, TradePager
 from historyd.sources.trade_venues import Paging, TradeTraits
-from historyd.trade_quality import judge_trades
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

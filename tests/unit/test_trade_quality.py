@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from historyd.model.rows import NO_TRADES, RAW_TRADES, TRADES
 from historyd.model.time_range import TimeRange
-from historyd.trade_quality import judge_trades
+from historyd.quality.trades import judge_trades
 
 if TYPE_CHECKING:
-    from historyd.quality import Verdict
+    from historyd.quality.verdict import Verdict
 
 WINDOW = TimeRange(0, 1_000)
 Row = tuple[int | None, str | None, float | None, float | None, str | None]

@@ -22,7 +22,7 @@ from historyd.errors import BadAnswer
 from historyd.leases.base import LeaseLost
 from historyd.model.time_range import EARLIEST, MICROS_PER_S, TimeRange, between
 from historyd.planner import Horizon, missing
-from historyd.quality import judge_bars
+from historyd.quality.bars import judge_bars
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from historyd.model.series import SeriesId
     from historyd.model.timeframe import Grid
     from historyd.model.wait import Wait
-    from historyd.quality import Verdict
+    from historyd.quality.verdict import Verdict
     from historyd.sources.base import Answer, Source
     from historyd.stores.base import Store
 

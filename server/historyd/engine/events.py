@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
     from historyd.model.wait import Wait
-    from historyd.quality_report import Day
+    from historyd.quality.report import Day
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Gathers from the store what a report on the quality of a range takes, one day after the other.
 
 Memory is bounded by a day's bars, the quarantined rows of the range and the times at which it was revised.
-Never does: ask an exchange, or judge (quality_report.py does).
+Never does: ask an exchange, or judge (quality/report.py does).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 from historyd.coverage import tile
 from historyd.engine.events import QualityReport
 from historyd.model.series import Kind
-from historyd.quality_report import BASE_ROWS, Bars, day_of_bars, day_of_trades, days_of
+from historyd.quality.report import BASE_ROWS, Bars, day_of_bars, day_of_trades, days_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from historyd.model.rows import Quarantined
     from historyd.model.series import SeriesId
     from historyd.model.time_range import TimeRange
-    from historyd.quality_report import Day
+    from historyd.quality.report import Day
     from historyd.stores.base import Store
 
 

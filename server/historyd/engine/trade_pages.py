@@ -20,8 +20,8 @@ from historyd.model.rows import EMPTY
 from historyd.model.series import Kind
 from historyd.model.time_range import TimeRange, between
 from historyd.planner import missing
-from historyd.quality import Verdict
-from historyd.trade_quality import judge_trades
+from historyd.quality.trades import judge_trades
+from historyd.quality.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from historyd.model.time_range import TimeRange
     from historyd.model.venue import Market
     from historyd.model.wait import Wait
-    from historyd.quality_report import Day
+    from historyd.quality.report import Day
     from historyd.stores.base import StoredSeries
 
 _STATES: Final[Mapping[State, coverage_pb2.CoverageState.ValueType]] = {

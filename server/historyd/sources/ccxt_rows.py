@@ -6,7 +6,7 @@ What becomes of a value:
 - an open time that is no whole count of milliseconds within the years 1970 to 9999: null, set aside as `no_timestamp`
 
 Promises: no row is dropped, added or moved; an answer that is no list of rows raises BadAnswer.
-Never does: judge a row (quality.py does), or any call.
+Never does: judge a row (quality/bars.py does), or any call.
 """
 
 from __future__ import annotations

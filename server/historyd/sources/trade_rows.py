@@ -6,7 +6,7 @@ What becomes of a value:
 - id: as it is, null where there is none; side: `buy`, `sell`, else null
 
 Trades of one time stand by their ids where all ids are whole numbers, else as the venue sent them, oldest first.
-Promises: no trade is dropped, added or changed. Never does: judge a trade (trade_quality.py does), or any call.
+Promises: no trade is dropped, added or changed. Never does: judge a trade (quality/trades.py does), or any call.
 """
 
 from __future__ import annotations

@@ -14,16 +14,15 @@ Pure: no clock, no I/O.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 
-from historyd.model.rows import EMPTY, TRADES, Quarantined
+from historyd.model.rows import EMPTY, TRADES
 from historyd.model.series import Kind
-from historyd.quality import Verdict
+from historyd.quality.verdict import Verdict, set_aside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +50,7 @@ def judge_trades(rows: pa.RecordBatch, window: TimeRange) -> Verdict:
     good = np.flatnonzero(codes == _GOOD)
     return Verdict(
         _numbered(times[good], [ids[at] for at in good], chosen.take(pa.array(good, pa.int64()))),
-        tuple(_set_aside(chosen, int(at), _REASONS[codes[at]]) for at in np.flatnonzero(codes >= 0)),
+        tuple(set_aside(chosen, int(at), _REASONS[codes[at]]) for at in np.flatnonzero(codes >= 0)),
     )
 
 
@@ -120,10 +119,3 @@ def _numbered(times: NDArray[np.int64], ids: list[str], rows: pa.RecordBatch) ->
         *(rows.column(name) for name in ("price", "amount", "side")),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=TRADES)
-
-
-def _set_aside(rows: pa.RecordBatch, at: int, reason: str) -> Quarantined:
-    row: dict[str, Any] = rows.slice(at, 1).to_pylist()[0]
-    stamp = rows.column(0).cast(pa.int64())[at].as_py()
-    row["ts"] = stamp
-    return Quarantined(stamp, reason, json.dumps(row))

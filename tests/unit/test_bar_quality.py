@@ -14,7 +14,7 @@ from historyd.model.rows import BARS
 from historyd.model.series import SeriesId
 from historyd.model.time_range import MICROS_PER_S, TimeRange
 from historyd.model.timeframe import Timeframe
-from historyd.quality import judge_bars
+from historyd.quality.bars import judge_bars
 
 MINUTE = 60 * MICROS_PER_S
 GRID = Timeframe.parse("1m").grid()

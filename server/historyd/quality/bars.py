@@ -1,4 +1,4 @@
-"""Judges the rows of an answer: which are good, which break a rule, whether the answer can be believed at all.
+"""Judges the bars of an answer: which are good, which break a rule, whether the answer says anything at all.
 
 Rules for a bar, in the order in which they are tried (the first one broken is the reason given):
 `no_timestamp`; `off_grid`: it does not open on the series' grid; `not_finite`: NaN or infinity; `price_not_positive`;
@@ -7,31 +7,27 @@ Rules for a bar, in the order in which they are tried (the first one broken is t
 A null is a value that the exchange did not give and breaks no rule.
 
 Rows outside the window that was asked for are not judged. If there are rows and all lie outside, the venue ignored
-the window: that says nothing about the window. If more than a tenth of the rows inside break a rule, none is believed.
+the window: that says nothing about the window.
 
 Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 
-from historyd.model.rows import BARS, Quarantined
+from historyd.model.rows import BARS
 from historyd.model.timeframe import FixedGrid
+from historyd.quality.verdict import Verdict, set_aside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from historyd.model.time_range import TimeRange
     from historyd.model.timeframe import Grid
-
-MOST_BAD: Final = 0.1
-"""An answer of which a greater share breaks a rule is not believed."""
 
 _REASONS: Final = (
     "no_timestamp",
@@ -48,27 +44,6 @@ _DOUBLE: Final = -2
 """Neither good nor bad: an equal row follows, and that one is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an answer is worth.
-
-    Attributes:
-        rows: the good rows of the window in `BARS`' schema, ordered and unique by `ts`.
-        quarantined: the rows of the window that break a rule.
-        ignored_window: there were rows, and all lay outside of the window.
-    """
-
-    rows: pa.RecordBatch
-    quarantined: tuple[Quarantined, ...] = ()
-    ignored_window: bool = False
-
-    @property
-    def believable(self) -> bool:
-        """Whether at most a tenth of the rows break a rule."""
-        good, bad = int(self.rows.num_rows), len(self.quarantined)
-        return bad <= MOST_BAD * (bad + good)
-
-
 def judge_bars(rows: pa.RecordBatch, window: TimeRange, grid: Grid) -> Verdict:
     """Judges the raw rows (schema `BARS`, but `ts` may be null) that answered a question for `window`."""
     stamps = rows.column(0).cast(pa.int64())
@@ -82,7 +57,7 @@ def judge_bars(rows: pa.RecordBatch, window: TimeRange, grid: Grid) -> Verdict:
     good = chosen.filter(pa.array(codes == _GOOD))
     return Verdict(
         pa.RecordBatch.from_arrays(good.columns, schema=BARS),
-        tuple(_set_aside(chosen, int(at), _REASONS[codes[at]]) for at in np.flatnonzero(codes >= 0)),
+        tuple(set_aside(chosen, int(at), _REASONS[codes[at]]) for at in np.flatnonzero(codes >= 0)),
         ignored_window=bool(stamped.any() and not inside.any()),
     )
 
@@ -133,10 +108,3 @@ def _drop_doubles(times: NDArray[np.int64], values: NDArray[np.float64], codes: 
         equal = np.array_equal(values[:, earlier], values[:, later], equal_nan=True)
         codes[earlier] = _DOUBLE if equal else _REASONS.index("superseded")
     return codes
-
-
-def _set_aside(rows: pa.RecordBatch, at: int, reason: str) -> Quarantined:
-    row: dict[str, Any] = rows.slice(at, 1).to_pylist()[0]
-    stamp = rows.column(0).cast(pa.int64())[at].as_py()
-    row["ts"] = stamp
-    return Quarantined(stamp, reason, json.dumps(row))

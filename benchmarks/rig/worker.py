@@ -97,7 +97,7 @@ class HistoryPeer(Peer):
 
         self._target = target
         self._client = markethistory.connect(target)
-        self._stalled: list[markethistory.client.BatchStream] = []
+        self._stalled: list[markethistory.BatchStream] = []
         self._bars = bars
         self._series_of = series_of
         self._client.series()

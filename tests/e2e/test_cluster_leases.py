@@ -3,107 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 
-from benchmarks.rig.redis_server import redis_server
 from historyd.demo.candles import RandomWalk
-from historyd.demo.exchange import serve_exchange
-from tests.e2e.test_questdb import config_of, started
+from tests.e2e.lease_lab import SERIES, Hold, cluster, milliseconds, pages
 from tests.e2e.whole import rows_of
 from tests.source_lab import floats
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aiohttp.typedefs import Handler
-
-    from historyd.demo.exchange import LoopbackExchange
     from markethistory.aio import AsyncClient
-    from tests.e2e.serving import Serving
     from tests.questdb_server import QuestDb
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-SERIES = "ohlcv:binance:BTC/USDT:1m"
-PAGE_BARS = 60
-START = datetime(2024, 1, 1, tzinfo=UTC)  # on the grid of hourly pages
 PATIENCE_S = 120
 """For servers to end what takes them TTL and a fetch where they have the machine to themselves."""
-
-
-@dataclass
-class Hold:
-    """Keeps the exchange's answer to the first call for a page back, until it is let go."""
-
-    page: datetime
-    came: asyncio.Event
-    let_go: asyncio.Event
-
-
-@dataclass
-class Cluster:
-    servers: list[Serving]
-    clients: list[AsyncClient]
-    exchange: LoopbackExchange
-
-    @property
-    def fetches(self) -> Counter[str]:
-        """How often each page was asked for; the question for the first bar of all is none."""
-        bars = [call.query for call in self.exchange.calls if call.path.endswith("/klines")]
-        return Counter(query["startTime"] for query in bars if int(query["startTime"]) > 0)
-
-
-@asynccontextmanager
-async def cluster(folder: Path, questdb: QuestDb, count: int, hold: Hold | None = None) -> AsyncIterator[Cluster]:
-    """So many servers, one exchange whose answers take a moment."""
-
-    @web.middleware
-    async def answer_late(request: web.Request, handler: Handler) -> web.StreamResponse:
-        answer = await handler(request)
-        await asyncio.sleep(0.02)
-        if hold is not None and request.query.get("startTime") == milliseconds(hold.page) and not hold.came.is_set():
-            hold.came.set()
-            await hold.let_go.wait()
-        return answer
-
-    async with AsyncExitStack() as stack:
-        redis = stack.enter_context(redis_server())
-        exchange = await stack.enter_async_context(serve_exchange(middlewares=[answer_late]))
-        config = config_of(questdb, exchange.url, f"c{random.getrandbits(60):x}")
-        config["connectors"] = {"ccxt_rate_limiter_redis": redis.dsn}
-        config["exchanges"]["binance"]["rate_limiter"] = {
-            "scope": "cluster",
-            "tokens_per_interval": 100,
-            "interval_ms": 1_000,
-        }
-        pairs = await asyncio.gather(*(begin(stack, folder, number, config) for number in range(count)))
-        yield Cluster([server for server, _ in pairs], [client for _, client in pairs], exchange)
-
-
-async def begin(
-    stack: AsyncExitStack, folder: Path, number: int, config: dict[str, Any]
-) -> tuple[Serving, AsyncClient]:
-    own = folder / f"server{number}"
-    own.mkdir()
-    return await started(stack, own, "server", config)
-
-
-def milliseconds(moment: datetime) -> str:
-    return str(int(moment.timestamp() * 1000))
-
-
-def pages(first: int, count: int) -> tuple[datetime, datetime]:
-    return START + timedelta(hours=first), START + timedelta(hours=first + count)
 
 
 def wanted(first: int, count: int) -> list[tuple[Any, ...]]:
@@ -134,7 +54,7 @@ async def test_servers_asked_at_once_fetch_each_page_once(questdb: QuestDb, tmp_
 
 async def test_a_holder_that_is_killed_costs_one_fetch_more(questdb: QuestDb, tmp_path: Path) -> None:
     """Killed while its call is at the exchange: that page is fetched again, once, by one of the others."""
-    hold = Hold(pages(0, 1)[0], asyncio.Event(), asyncio.Event())  # no page before it is being committed
+    hold = Hold(pages(0, 1)[0])  # no page before it is being committed
     async with cluster(tmp_path, questdb, 3, hold) as c, asyncio.TaskGroup() as tasks:
         unanswered = tasks.create_task(c.clients[0].ensure(SERIES, *pages(0, 6)))
         await hold.came.wait()
@@ -152,7 +72,7 @@ async def test_a_holder_that_is_killed_costs_one_fetch_more(questdb: QuestDb, tm
 
 async def test_a_holder_that_is_stopped_beyond_its_lease_costs_one_fetch_more(questdb: QuestDb, tmp_path: Path) -> None:
     """When it goes on, what it was told is committed once more, and it makes no call for what others have done."""
-    hold = Hold(pages(0, 1)[0], asyncio.Event(), asyncio.Event())  # no page before it is being committed
+    hold = Hold(pages(0, 1)[0])  # no page before it is being committed
     async with cluster(tmp_path, questdb, 3, hold) as c, asyncio.TaskGroup() as tasks:
         stopped = tasks.create_task(c.clients[0].ensure(SERIES, *pages(0, 6)))
         await hold.came.wait()

@@ -3,58 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from signal import SIGKILL
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-import markethistory.aio
 from historyd.demo.candles import RandomWalk
 from historyd.demo.exchange import serve_exchange
 from markethistory.errors import MarketHistoryError
 from markethistory.retry import RetryPolicy
 from markethistory.values import CoverageState, EnsureProgress
-from tests.e2e.serving import serve_process
-from tests.e2e.whole import binance, rows_of
+from tests.e2e.on_questdb import PAGE_BARS, config_of, started
+from tests.e2e.whole import rows_of
 from tests.questdb_server import ROUNDS
 from tests.source_lab import floats
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from markethistory.aio import AsyncClient
     from markethistory.values import EnsurePlan
-    from tests.e2e.serving import Serving
     from tests.questdb_server import QuestDb
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SERIES = "ohlcv:binance:BTC/USDT:1m"
-PAGES, PAGE_BARS = 72, 60
+PAGES = 72
 START = datetime(2024, 1, 1, tzinfo=UTC)  # on the grid of hourly pages
 END = START + timedelta(minutes=PAGES * PAGE_BARS)
 START_MS = int(START.timestamp() * 1000)
 WANTED = floats(RandomWalk().bars("BTCUSDT", "1m", START_MS, START_MS + (PAGES * PAGE_BARS - 1) * 60_000, 10_000))
-
-
-def config_of(questdb: QuestDb, url: str, prefix: str) -> dict[str, Any]:
-    store = {"dsn": questdb.dsn(), "http": questdb.options().http_url, "table_prefix": prefix}
-    return {"store": {"questdb": store}, "exchanges": binance(url, window_size=PAGE_BARS)}
-
-
-async def started(
-    stack: AsyncExitStack, directory: Path, name: str, config: Mapping[str, Any], **options: Any
-) -> tuple[Serving, AsyncClient]:
-    """A server process of its own and a client of it."""
-    (directory / f"{name}.yaml").write_text(json.dumps(config))
-    server = await stack.enter_async_context(serve_process(directory, "--config", f"{name}.yaml"))
-    client = await stack.enter_async_context(markethistory.aio.connect(server.address, **options))
-    return server, client
 
 
 @pytest.fixture

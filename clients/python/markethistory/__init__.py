@@ -9,7 +9,7 @@
 """
 
 from markethistory.channels import Tls
-from markethistory.client import BatchStream, Client, connect
+from markethistory.client import Client, connect
 from markethistory.errors import (
     AccessDenied,
     DataLoss,
@@ -28,6 +28,7 @@ from markethistory.errors import (
 from markethistory.many import SeriesResult
 from markethistory.quality import QualityDay, QualityReport, QuarantinedRow
 from markethistory.retry import RetryPolicy
+from markethistory.streams import BatchStream
 from markethistory.values import (
     CoverageSpan,
     CoverageState,

@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
-import pyarrow as pa
 
 from markethistory import channels, requests
 from markethistory.convert import market_of, series_of, spans_of
@@ -25,24 +24,25 @@ from markethistory.errors import MarketHistoryError
 from markethistory.few import LastSession, table_of
 from markethistory.many import SeriesPattern, SeriesResult, as_many, check_jobs
 from markethistory.quality import QualityReport, QualitySession
-from markethistory.reading import ReadSession
 from markethistory.reads import READ_LAST, READ_RANGE
 from markethistory.retry import RetryPolicy
 from markethistory.status import error_of, pause_after
+from markethistory.streams import AsyncBatchStream
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
-from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, ReadSummary, StoredSeries
+from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, StoredSeries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Iterable
     from types import TracebackType
+
+    import pyarrow as pa
 
     from markethistory.channels import Tls
     from markethistory.ensuring import EnsureEvent, ProgressCallback
     from markethistory.requests import ReadOptions
+    from markethistory.streams import AsyncReadRange
     from markethistory.times import Moment
-
-    ReadRange = Callable[..., Any]  # a grpc.aio.UnaryStreamMultiCallable that brings the token
 
 
 def connect(
@@ -78,7 +78,7 @@ class AsyncClient:
             READ_RANGE, request_serializer=pb.ReadRangeRequest.SerializeToString, response_deserializer=None
         )
         self._metadata = channels.metadata_of(token)
-        self._read_range: ReadRange = partial(read_range, metadata=self._metadata)
+        self._read_range: AsyncReadRange = partial(read_range, metadata=self._metadata)
         self._read_last: grpc.aio.UnaryUnaryMultiCallable[pb.ReadLastRequest, bytes] = channel.unary_unary(
             READ_LAST, request_serializer=pb.ReadLastRequest.SerializeToString, response_deserializer=None
         )
@@ -322,91 +322,6 @@ class AsyncClient:
     async def _ensure_events(self, session: EnsureSession) -> AsyncGenerator[EnsureEvent, None]:
         while not session.done:
             call = self._stub.EnsureRange(session.request(), metadata=self._metadata)
-            try:
-                async for message in call:
-                    for item in session.receive(message):
-                        yield item
-                session.finish()
-            except (grpc.RpcError, MarketHistoryError) as failure:
-                if not session.done:
-                    await asyncio.sleep(pause_after(session, failure))
-            finally:
-                call.cancel()
-
-
-class AsyncBatchStream:
-    """Record batches of a read, in key order, as they come; an iterator and a context manager.
-
-    Leaving it early cancels the read. When it is exhausted, `summary` tells how the read ended.
-    """
-
-    def __init__(
-        self,
-        read_range: ReadRange,
-        request: pb.ReadRangeRequest,
-        policy: RetryPolicy,
-        *,
-        warn: bool = True,
-    ) -> None:
-        self._read_range = read_range
-        self._series = request.series
-        self._session = ReadSession(request, policy)
-        self._warn = warn
-        self._batches = self._run()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> pa.RecordBatch:
-        try:
-            return await anext(self._batches)
-        except StopAsyncIteration:
-            if self._warn and self._session.summary is not None:
-                self._warn = False
-                requests.warn_if_incomplete(self._series, self._session.summary, stacklevel=2)
-            raise
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Cancels the read if it is under way."""
-        await self._batches.aclose()
-
-    @property
-    def series(self) -> str:
-        """The series that is read."""
-        return self._series
-
-    async def table(self) -> pa.Table:
-        """All rows that are left, as a table whose metadata has the summary; see AsyncClient.read."""
-        batches = [batch async for batch in self]
-        table = pa.Table.from_batches(batches, self.schema)
-        return table.replace_schema_metadata(requests.summary_metadata(self._series, self.summary))
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The rows' schema. Raises RuntimeError before the first batch was taken."""
-        if self._session.schema is None:
-            raise RuntimeError("the schema comes with the first batch")
-        return self._session.schema
-
-    @property
-    def summary(self) -> ReadSummary:
-        """How the read ended. Raises RuntimeError before the stream is exhausted."""
-        if self._session.summary is None:
-            raise RuntimeError("the summary comes at the end of the stream")
-        return self._session.summary
-
-    async def _run(self) -> AsyncGenerator[pa.RecordBatch, None]:
-        session = self._session
-        while not session.done:
-            call = self._read_range(session.request())
             try:
                 async for message in call:
                     for item in session.receive(message):

@@ -9,44 +9,41 @@ returned completely or not at all. Never does: compute anything about series, co
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import grpc
-import pyarrow as pa
 from grpc.experimental import ChannelOptions
 
 from markethistory import channels, requests
 from markethistory.convert import market_of, series_of, spans_of
 from markethistory.direct import DirectChannel
 from markethistory.ensuring import EnsureSession
-from markethistory.errors import MarketHistoryError, Unavailable
+from markethistory.errors import MarketHistoryError
 from markethistory.few import LastSession, table_of
 from markethistory.many import SeriesPattern, SeriesResult, as_many, check_jobs
 from markethistory.quality import QualityReport, QualitySession
-from markethistory.reading import ReadSession
-from markethistory.reads import Reads, stop
+from markethistory.reads import Reads
 from markethistory.retry import Deadline, RetryPolicy
 from markethistory.status import error_of, pause_after
+from markethistory.streams import BatchStream
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.v1.history_service_pb2_grpc import HistoryServiceStub
-from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, ReadSummary, StoredSeries
+from markethistory.values import CoverageSpan, EnsurePlan, EnsureResult, Market, Markets, StoredSeries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from types import TracebackType
+
+    import pyarrow as pa
 
     from markethistory.channels import Tls
     from markethistory.ensuring import EnsureEvent, ProgressCallback
-    from markethistory.reads import Messages
     from markethistory.requests import ReadOptions
     from markethistory.times import Moment
-
-    ReadRange: TypeAlias = Callable[[pb.ReadRangeRequest, float | None], Messages]
 
 # Reads without a second thread: a third faster in bulk, a quarter in small reads.
 _OPTIONS: Final = [*channels.OPTIONS, (ChannelOptions.SingleThreadedUnaryStream, 1)]
@@ -357,102 +354,6 @@ class Client:
             except (grpc.RpcError, MarketHistoryError) as failure:
                 if not session.done:
                     time.sleep(pause_after(session, failure, deadline))
-            finally:
-                call.cancel()
-
-
-class BatchStream:
-    """Record batches of a read, in key order, as they come; an iterator and a context manager.
-
-    Leaving it early cancels the read. When it is exhausted, `summary` tells how the read ended.
-    """
-
-    def __init__(
-        self,
-        read_range: ReadRange,
-        request: pb.ReadRangeRequest,
-        policy: RetryPolicy,
-        timeout: float | None,
-        *,
-        warn: bool = True,
-    ) -> None:
-        self._read_range = read_range
-        self._call: Messages | None = None
-        self._cancelled = threading.Event()
-        self._series = request.series
-        self._session = ReadSession(request, policy)
-        self._warn = warn
-        self._batches = self._run(Deadline(timeout))
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> pa.RecordBatch:
-        try:
-            return next(self._batches)
-        except StopIteration:
-            if self._warn and self._session.summary is not None:
-                self._warn = False
-                requests.warn_if_incomplete(self._series, self._session.summary, stacklevel=2)
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Cancels the read if it is under way."""
-        self._batches.close()
-
-    def cancel(self) -> None:
-        """Cancels the read from another thread than the one that iterates, where it raises then."""
-        self._cancelled.set()
-        if self._call is not None:
-            stop(self._call)
-
-    @property
-    def series(self) -> str:
-        """The series that is read."""
-        return self._series
-
-    def table(self) -> pa.Table:
-        """All rows that are left, as a table whose metadata has the summary; see Client.read."""
-        table = pa.Table.from_batches(list(self), self.schema)
-        return table.replace_schema_metadata(requests.summary_metadata(self._series, self.summary))
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The rows' schema. Raises RuntimeError before the first batch was taken."""
-        if self._session.schema is None:
-            raise RuntimeError("the schema comes with the first batch")
-        return self._session.schema
-
-    @property
-    def summary(self) -> ReadSummary:
-        """How the read ended. Raises RuntimeError before the stream is exhausted."""
-        if self._session.summary is None:
-            raise RuntimeError("the summary comes at the end of the stream")
-        return self._session.summary
-
-    def _run(self, deadline: Deadline) -> Generator[pa.RecordBatch, None, None]:
-        session = self._session
-        while not session.done:
-            call = self._call = self._read_range(session.request(), deadline.left())
-            if self._cancelled.is_set():  # before there was a call to stop
-                stop(call)
-            try:
-                for message in call:
-                    yield from session.receive(message)
-                session.finish()
-            except (grpc.RpcError, MarketHistoryError) as failure:
-                if self._cancelled.is_set():
-                    raise Unavailable("the read was cancelled") from failure
-                if not session.done:
-                    self._cancelled.wait(pause_after(session, failure, deadline))
             finally:
                 call.cancel()
 

@@ -23,8 +23,9 @@ from markethistory.cli.targets import STDOUT, file_of, files_of, is_per_series
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from markethistory.aio import AsyncBatchStream, AsyncClient
+    from markethistory.aio import AsyncClient
     from markethistory.requests import ReadOptions
+    from markethistory.streams import AsyncBatchStream
     from markethistory.values import ReadSummary
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import shutil
+import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +39,7 @@ from markethistory.v1 import history_service_pb2 as pb
 from tests.e2e.serving import serve_engine, stub_of
 from tests.rows import BTC_TRADES, bars, trades
 from tests.scripted import MINUTE, START_OF_2024, ScriptedSource, VirtualClock, bars_at
+from tests.stock_flight import by_adbc, by_go, read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from markethistory.v1.history_service_pb2_grpc import HistoryServiceAsyncStub
 
 ROOT = Path(__file__).resolve().parents[2]
-GO_CLIENT = ROOT / ".tools" / "bin" / "flight_go"
 STORED = 50_000
 SERIES = series_of(STORED)
 HOLED = "ohlcv:binance:HOLED/USDT:1m"
@@ -78,14 +77,6 @@ class House:
     async def by_stream(self, request: pb.ReadRangeRequest) -> pa.Table:
         messages = [message.arrow_ipc async for message in self.stub.ReadRange(request)]
         return pa.ipc.open_stream(b"".join(messages)).read_all()
-
-
-def read(client: fl.FlightClient, descriptor: fl.FlightDescriptor) -> pa.Table:
-    """The rows of all endpoints, planned first."""
-    info = client.get_flight_info(descriptor)
-    tables = [client.do_get(endpoint.ticket).read_all() for endpoint in info.endpoints]
-    assert all(table.schema.equals(info.schema) for table in tables)
-    return pa.concat_tables(tables)
 
 
 def command(**members: Any) -> fl.FlightDescriptor:
@@ -383,12 +374,6 @@ async def test_every_call_is_one_line_in_the_access_log(store: Path, caplog: pyt
     assert told == [("GetFlightInfo", SERIES, "OK", 0), ("DoGet", SERIES, "OK", 1440)]
 
 
-def by_adbc(address: str, query: str) -> pa.Table:
-    with dbapi.connect(f"grpc://{address}", autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        return cursor.fetch_arrow_table()
-
-
 @pytest.mark.parametrize("series", [SERIES, str(BTC_TRADES)])
 async def test_adbcs_flight_sql_driver_reads_it(house: House, series: str) -> None:
     table = await asyncio.to_thread(by_adbc, house.address, json.dumps({"series": series}))
@@ -400,37 +385,16 @@ async def test_adbc_raises_what_is_incomplete(house: House) -> None:
         await asyncio.to_thread(by_adbc, house.address, json.dumps({"series": HOLED}))
 
 
-@pytest.fixture
-def go_client() -> str:
-    """Go's stock client, built by `make test`."""
-    named = os.environ.get("FLIGHT_GO")
-    binary = named or (str(GO_CLIENT) if GO_CLIENT.exists() else shutil.which("flight_go"))
-    if binary is None:
-        pytest.skip("no tests/flight_go: name it in FLIGHT_GO, or let `make test` build it (needs Go)")
-    return binary
-
-
-async def by_go(binary: str, address: str, **members: Any) -> tuple[int, bytes, str]:
-    """Exit code, the rows as an IPC stream, and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        binary, address, json.dumps(members), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, said = await process.communicate()
-    return process.returncode or 0, out, said.decode()
-
-
 @pytest.mark.parametrize("series", [SERIES, str(BTC_TRADES)])
-async def test_gos_stock_client_reads_it(house: House, go_client: str, series: str) -> None:
-    code, out, said = await by_go(go_client, house.address, series=series)
-    assert code == 0, said
-    assert pa.ipc.open_stream(out).read_all() == await house.by_stream(pb.ReadRangeRequest(series=series, last=STORED))
-    assert json.loads(said)["summary"]["complete"]
+async def test_gos_stock_client_reads_it(house: House, series: str) -> None:
+    table = await asyncio.to_thread(by_go, house.address, json.dumps({"series": series}))
+    assert table == await house.by_stream(pb.ReadRangeRequest(series=series, last=STORED))
 
 
-async def test_gos_stock_client_fails_for_what_is_incomplete(house: House, go_client: str) -> None:
-    code, _, said = await by_go(go_client, house.address, series=HOLED)
-    assert code == 1
-    assert "is missing in" in said
+async def test_gos_stock_client_fails_for_what_is_incomplete(house: House) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        await asyncio.to_thread(by_go, house.address, json.dumps({"series": HOLED}))
+    assert b"is missing in" in caught.value.stderr
 
 
 def examples() -> list[str]:

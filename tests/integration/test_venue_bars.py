@@ -20,7 +20,7 @@ from tests.venues.binance import Binance
 from tests.venues.bybit import Bybit
 from tests.venues.coinbase import Coinbase
 from tests.venues.dialects import FIVE
-from tests.venues.house import MINUTE_MS, NOW_MS, bars_of, house_at, open_house, window_of
+from tests.venues.house import MINUTE_MS, NOW_MS, TIMES_OF_DAY_MS, bars_of, house_at, open_house, window_of
 from tests.venues.kraken import Kraken
 from tests.venues.okx import Okx
 from tests.venues.serving import Dialect, serve
@@ -36,32 +36,42 @@ if TYPE_CHECKING:
 ccxt: Any = importlib.import_module("ccxt.async_support")
 
 THIS_MINUTE_MS = NOW_MS // MINUTE_MS * MINUTE_MS
-SHALLOW = Traded(NOW_MS - 500 * MINUTE_MS, ((NOW_MS - 400 * MINUTE_MS, NOW_MS - 300 * MINUTE_MS),))
-"""A market as old as Kraken's memory allows."""
-DEEP = Traded(NOW_MS - 4000 * MINUTE_MS, ((NOW_MS - 3000 * MINUTE_MS, NOW_MS - 1700 * MINUTE_MS),))
-"""A market with a hole that is wider than any venue's page."""
 
 
-def made(kind: type[Dialect], candles: Traded | None = None) -> Dialect:
-    candles = candles or (SHALLOW if kind is Kraken else DEEP)
-    return kind(Tape((kind.spot,), candles), clock=lambda: NOW_MS)
+def shallow(now_ms: int) -> Traded:
+    """A market as old as Kraken's memory allows, with a hole."""
+    return Traded(now_ms - 500 * MINUTE_MS, ((now_ms - 400 * MINUTE_MS, now_ms - 300 * MINUTE_MS),))
 
 
+def deep(now_ms: int) -> Traded:
+    """A market with a hole that is wider than any venue's page."""
+    return Traded(now_ms - 4000 * MINUTE_MS, ((now_ms - 3000 * MINUTE_MS, now_ms - 1700 * MINUTE_MS),))
+
+
+def made(kind: type[Dialect], candles: Traded | None = None, now_ms: int = NOW_MS) -> Dialect:
+    candles = candles or (shallow if kind is Kraken else deep)(now_ms)
+    return kind(Tape((kind.spot,), candles), clock=lambda: now_ms)
+
+
+@pytest.mark.parametrize("now_ms", TIMES_OF_DAY_MS)
 @pytest.mark.parametrize("kind", FIVE)
-async def test_a_range_with_a_hole_a_listing_and_an_open_bar_comes_exact(kind: type[Dialect], tmp_path: Path) -> None:
-    dialect, series = made(kind), bars_of(kind)
-    listed_ms = SHALLOW.listed_ms if kind is Kraken else DEEP.listed_ms
-    window = window_of(listed_ms - 100 * MINUTE_MS, NOW_MS + 10 * MINUTE_MS)
+async def test_a_range_with_a_hole_a_listing_and_an_open_bar_comes_exact(
+    kind: type[Dialect], now_ms: int, tmp_path: Path
+) -> None:
+    dialect, series = made(kind, now_ms=now_ms), bars_of(kind)
+    listed_ms = (shallow if kind is Kraken else deep)(now_ms).listed_ms
+    this_minute_ms = now_ms // MINUTE_MS * MINUTE_MS
+    window = window_of(listed_ms - 100 * MINUTE_MS, now_ms + 10 * MINUTE_MS)
     async with open_house(tmp_path, dialect) as house:
         result = await house.ensure(series, window)
         rows = await house.rows(series, window)
-        assert rows == house.expected(series, 0, THIS_MINUTE_MS)
+        assert rows == house.expected(series, 0, this_minute_ms)
         assert len(rows) > 350
         assert [(span.state, span.range.start) for span in result.uncovered] == [
-            (State.PENDING, THIS_MINUTE_MS * MICROS_PER_MS)
+            (State.PENDING, this_minute_ms * MICROS_PER_MS)
         ]
         calls = house.venue.count()
-        again = await house.ensure(series, window_of(listed_ms - 100 * MINUTE_MS, THIS_MINUTE_MS))
+        again = await house.ensure(series, window_of(listed_ms - 100 * MINUTE_MS, this_minute_ms))
         assert (again.call_count, house.venue.count()) == (0, calls)
 
 
@@ -75,13 +85,13 @@ async def naive_loop(exchange: Any, symbol: str, since: int) -> AsyncIterator[li
 @pytest.mark.parametrize("kind", FIVE)
 async def test_the_naive_loop_fails_on_the_same_venue(kind: type[Dialect]) -> None:
     """It ends at the hole (okx, coinbase), skips to the newest bars (kraken), takes the open bar for a closed one."""
-    dialect = made(kind, DEEP)
+    dialect = made(kind, deep(NOW_MS))
     async with serve(dialect) as venue:
         exchange = getattr(ccxt, kind.exchange)({**kind.ccxt, "has": {"fetchCurrencies": False}})
         exchange.urls["api"] = rebased(exchange.urls["api"], venue.url)
         exchange.timeout_on_exit = 0
         try:
-            pages = [page async for page in naive_loop(exchange, kind.spot, DEEP.listed_ms - 100 * MINUTE_MS)]
+            pages = [page async for page in naive_loop(exchange, kind.spot, deep(NOW_MS).listed_ms - 100 * MINUTE_MS)]
         finally:
             await exchange.close()
     seen = [row[0] for page in pages for row in page]

@@ -12,7 +12,7 @@ from historyd.demo.candles import GivenRows
 from historyd.errors import UnknownTimeframe
 from historyd.model.series import SeriesId
 from tests.limiters import RecordingObserver
-from tests.venues.house import MINUTE_MS, NOW_MS, bars_of, open_house, window_of
+from tests.venues.house import MINUTE_MS, NOW_MS, TIMES_OF_DAY_MS, bars_of, open_house, window_of
 from tests.venues.others import EIGHT, Bitget, Bitstamp, Gate, Htx, Kucoin
 from tests.venues.tape import Tape, Traded
 
@@ -26,20 +26,24 @@ importlib.import_module("ccxt.async_support")  # seconds that belong to no test
 
 THIS_MINUTE_MS = NOW_MS // MINUTE_MS * MINUTE_MS
 DAY_MS = 1440 * MINUTE_MS
-DEEP = Traded(NOW_MS - 5500 * MINUTE_MS, ((NOW_MS - 4000 * MINUTE_MS, NOW_MS - 2400 * MINUTE_MS),))
-"""A market with a hole that is wider than any page."""
 
 
-def made(kind: type[Tailed], candles: Candles = DEEP) -> Tailed:
-    return kind(Tape((kind.spot,), candles), clock=lambda: NOW_MS)
+def deep(now_ms: int) -> Traded:
+    """A market with a hole that is wider than any page."""
+    return Traded(now_ms - 5500 * MINUTE_MS, ((now_ms - 4000 * MINUTE_MS, now_ms - 2400 * MINUTE_MS),))
 
 
+def made(kind: type[Tailed], candles: Candles | None = None, now_ms: int = NOW_MS) -> Tailed:
+    return kind(Tape((kind.spot,), candles or deep(now_ms)), clock=lambda: now_ms)
+
+
+@pytest.mark.parametrize("now_ms", TIMES_OF_DAY_MS)
 @pytest.mark.parametrize("kind", EIGHT)
-async def test_a_range_with_a_hole_and_an_open_bar_comes_exact(kind: type[Tailed], tmp_path: Path) -> None:
-    series, window = bars_of(kind), window_of(DEEP.listed_ms - 100 * MINUTE_MS, NOW_MS + 10 * MINUTE_MS)
-    async with open_house(tmp_path, made(kind), ccxt=kind.ccxt) as house:
+async def test_a_range_with_a_hole_and_an_open_bar_comes_exact(kind: type[Tailed], now_ms: int, tmp_path: Path) -> None:
+    series, window = bars_of(kind), window_of(now_ms - 5600 * MINUTE_MS, now_ms + 10 * MINUTE_MS)
+    async with open_house(tmp_path, made(kind, now_ms=now_ms), ccxt=kind.ccxt) as house:
         result = await house.ensure(series, window)
-        assert await house.rows(series, window) == house.expected(series, 0, THIS_MINUTE_MS)
+        assert await house.rows(series, window) == house.expected(series, 0, now_ms // MINUTE_MS * MINUTE_MS)
         assert [span.state for span in result.uncovered] == [State.PENDING]
 
 

@@ -50,8 +50,8 @@ async def test_old_bars_of_okx_come_from_its_history_whatever_the_hosts_clock_sa
         series = bars_of(Okx)
         await house.ensure(series, window_of(NOW_MS - 1300 * MINUTE_MS, NOW_MS - 1299 * MINUTE_MS))
         await house.ensure(series, window_of(NOW_MS - 20 * MINUTE_MS, NOW_MS - 10 * MINUTE_MS))
-        old, recent = (call.path.rpartition("/")[2] for call in house.venue.bar_calls)
-        assert (old, recent) == ("history-candles", "candles")
+        asked = [call.path.rpartition("/")[2] for call in house.venue.bar_calls]
+        assert list(dict.fromkeys(asked)) == ["history-candles", "candles"]  # each maybe twice, over a page's edge
 
 
 @pytest.mark.parametrize("kind", [Okx, Bybit])

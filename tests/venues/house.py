@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
 
 import pyarrow as pa
 
@@ -21,15 +21,17 @@ from tests.source_lab import candles_of, floats
 from tests.venues.serving import serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from historyd.coverage import State
     from tests.venues.serving import Dialect, LoopbackVenue
 
 MINUTE_MS: Final = 60_000
-NOW_MS: Final = time.time_ns() // 1_000_000 // MINUTE_MS * MINUTE_MS + 30_000
-"""Where the clocks stand: half a minute into a minute, near to the real time (ccxt looks at its own clock)."""
+NOW_MS: Final = 1_795_959_870_000
+"""Where the clocks stand, 2026-11-29T13:44:30Z: half a minute into a minute."""
+TIMES_OF_DAY_MS: Final = tuple(NOW_MS - minutes * MINUTE_MS for minutes in (0, 273, 457, 913, 1171))
+"""Times at which the edges of pages lie elsewhere in what happened before."""
 
 
 @dataclass
@@ -91,7 +93,18 @@ async def house_at(path: Path, venue: LoopbackVenue, **options: Any) -> AsyncIte
         open_embedded(path / "history.db") as store,
         HistoryEngine(store, source, clock=clock) as engine,
     ):
-        yield House(venue, source, engine, limiters)
+        with ccxt_clock(dialect.clock):
+            yield House(venue, source, engine, limiters)
+
+
+@contextmanager
+def ccxt_clock(clock: Callable[[], int]) -> Iterator[None]:
+    """Sets ccxt's own clock, by which it bounds some windows; in milliseconds."""
+    from ccxt.base.exchange import Exchange
+
+    seconds = staticmethod(lambda: clock() // 1000)
+    with mock.patch.multiple(Exchange, milliseconds=staticmethod(clock), seconds=seconds):
+        yield
 
 
 def bars_of(dialect: type[Dialect], timeframe: str = "1m") -> SeriesId:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -179,6 +179,8 @@ class PageFetcher:
         if window is None:
             return None
         verdict = judge_bars(answer.rows, window, job.grid)
+        if answer.speaks_from is not None:  # rows of another time are how it answers
+            verdict = replace(verdict, ignored_window=False)
         if not verdict.believable:
             raise BadAnswer(
                 f"{exchange} answered {window} with {len(verdict.quarantined)} senseless rows beside "

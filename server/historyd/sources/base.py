@@ -33,8 +33,9 @@ class Answer:
     Attributes:
         rows: raw, in the kind's schema.
         asked_at: when the question was sent, microseconds.
-        speaks_from: the answer says nothing of what is before this instant: the venue gave its newest rows, whatever
-            start it was told. None: it speaks of the whole window.
+        speaks_from: the venue gives its newest rows, whatever window it is told, so that rows outside of it are no
+            fault: the answer says nothing of what is before this instant. None: it speaks of the window, unless all
+            of its rows are of another time.
     """
 
     rows: pa.RecordBatch

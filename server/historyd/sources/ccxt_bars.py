@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from historyd.errors import BadAnswer
-from historyd.model.time_range import MICROS_PER_DAY, MICROS_PER_MS
+from historyd.model.time_range import EARLIEST, MICROS_PER_DAY, MICROS_PER_MS
 from historyd.sources.ccxt_exchange import asked
 from historyd.sources.ccxt_rows import to_bars
 from historyd.sources.windows import bars_to_ask_for, parts
@@ -35,7 +35,7 @@ _RECENT_BARS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What came for a window; nothing is said of what is before `speaks_from` (None: all is)."""
+    """What came for a window, and from when on it speaks of it, if that is not plain; see sources.base.Answer."""
 
     rows: pa.RecordBatch
     speaks_from: int | None = None
@@ -137,7 +137,7 @@ class Bars:
         if not stamps or min(stamps) <= part.start:
             return None
         if self.traits.newest_only:
-            return min(stamps) if rows.num_rows >= (self.traits.depth_bars or 0) else None
+            return min(stamps) if rows.num_rows >= (self.traits.depth_bars or 0) else EARLIEST
         latest = max(stamps)
         beyond = latest > part.end or (latest == part.end and rows.num_rows >= limit)
         # Whoever heeds the start but knows no end goes on from there, and reaches the present only from near it.

@@ -219,10 +219,12 @@ VENUES: Final[Mapping[str, VenueTraits]] = {
         bar_budget_ms=1200.0,
         unknown_symbol="EQuery:Unknown asset pair",
     ),
+    # It serves 1,500 bars of a window, 200 of contracts. Whether the end that ccxt gives belongs to the window, no page
+    # says: one bar less and the end are not too many.
     "kucoin": VenueTraits(
         "api.kucoin.com",
-        1500,
-        page_contract_bars=200,
+        1499,
+        page_contract_bars=199,
         listing=Listing.COARSE_BARS,
         listing_calls=4,
         anchors={"1w": _THURSDAY},

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from historyd.engine.events import ReadRequest
     from historyd.engine.reading import ReadEvent
+    from historyd.stores.base import Packer
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -34,8 +35,8 @@ READ = pb.ReadRangeRequest(series=BTC, range=span(0, 10))
 class EndingEngine(ScriptedEngine):
     """Its read ends with a summary once it may go on."""
 
-    async def read(self, request: ReadRequest) -> AsyncGenerator[ReadEvent, None]:
-        async for event in super().read(request):
+    async def read(self, request: ReadRequest, packer: Packer | None = None) -> AsyncGenerator[ReadEvent, None]:
+        async for event in super().read(request, packer):
             yield event
         yield ReadSummary(0, 1, (), 0, complete=True)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from historyd.engine.events import ReadRequest
     from historyd.engine.reading import ReadEvent
+    from historyd.stores.base import Packer
 
 BTC = "ohlcv:binance:BTC/USDT:1m"
 NOW = START_OF_2024 + 10_000 * MINUTE
@@ -254,7 +255,7 @@ class ScriptedEngine:
         assert self.error is not None
         raise self.error
 
-    async def read(self, request: ReadRequest) -> AsyncGenerator[ReadEvent, None]:
+    async def read(self, request: ReadRequest, packer: Packer | None = None) -> AsyncGenerator[ReadEvent, None]:
         try:
             yield ReadStart(request.window)
             self.reading.set()

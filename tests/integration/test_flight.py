@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from historyd.engine.events import ReadRequest
     from historyd.engine.reading import ReadEvent
+    from historyd.stores.base import Packer
     from markethistory.v1.history_service_pb2_grpc import HistoryServiceAsyncStub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -350,7 +351,7 @@ class BrokenEngine:
     def drain(self) -> None:
         """Nothing is under way."""
 
-    async def read(self, request: ReadRequest) -> AsyncGenerator[ReadEvent, None]:
+    async def read(self, request: ReadRequest, packer: Packer | None = None) -> AsyncGenerator[ReadEvent, None]:
         yield ReadStart(request.window)
         yield bars(range(100))
         yield bars(range(100, 200))

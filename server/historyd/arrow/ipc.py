@@ -66,7 +66,7 @@ class Encoder:
         full = SCHEMAS[kind]
         schema = pa.schema([full.field(name) for name in columns])
         self.schema_message: Final[bytes] = schema.serialize().to_pybytes()
-        self.seq_column: Final[int] = full.get_field_index("seq")
+        self._seq_column = full.get_field_index("seq")
         self._columns = None if len(columns) == len(full) else list(columns)
         self._schema = schema
         self._options = _write_options(compression)
@@ -80,6 +80,11 @@ class Encoder:
             return int(batch.nbytes)
         rows = int(batch.num_rows)
         return rows * self._row_width + (rows // 8 + _ALIGNMENT) * len(self._widths)
+
+    def last_key(self, batch: pa.RecordBatch) -> RowKey:
+        """The key of the last row of a batch, which has all columns and is not empty."""
+        seq = batch.column(self._seq_column)[-1].as_py() if self._seq_column >= 0 else 0
+        return RowKey(batch.column(0)[-1].value, seq)
 
     def encode(self, batch: pa.RecordBatch) -> tuple[list[Bytes], int]:
         """The message of a batch, which has all columns, as buffers to be joined, and how many bytes they are."""
@@ -149,11 +154,15 @@ class Chunker:
             self._chunk.parts += parts
             self._chunk.byte_count += byte_count
             self._chunk.row_count += piece.num_rows
-            self._chunk.last = self._key_of_last_row(piece)
+            self._chunk.last = self._encoder.last_key(piece)
 
     def flush(self) -> Chunk | None:
         """What was taken and not yet yielded; None if there is no row in it."""
         return self._take() if self._chunk.row_count else None
+
+    def clear(self) -> Chunk | None:
+        """What was not yet yielded, the schema too; None if nothing is left."""
+        return self._take() if self._chunk.byte_count else None
 
     def finish(self) -> Chunk:
         """The last chunk: what was not yet yielded, and the end-of-stream marker."""
@@ -165,10 +174,11 @@ class Chunker:
         taken, self._chunk = self._chunk, Chunk()
         return taken
 
-    def _key_of_last_row(self, batch: pa.RecordBatch) -> RowKey:
-        column = self._encoder.seq_column
-        seq = batch.column(column)[-1].as_py() if column >= 0 else 0
-        return RowKey(batch.column(0)[-1].value, seq)
+
+def whole_chunk(encoder: Encoder, batch: pa.RecordBatch, max_bytes: int) -> Chunk | None:
+    """All rows of a batch as a chunk between others of its stream; None if that is larger than `max_bytes`."""
+    parts, byte_count = encoder.encode(batch)
+    return None if byte_count > max_bytes else Chunk(parts, byte_count, batch.num_rows, encoder.last_key(batch))
 
 
 def pieces(encoder: Encoder, batch: pa.RecordBatch, max_bytes: int) -> Iterator[pa.RecordBatch]:

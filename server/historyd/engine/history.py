@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from historyd.model.time_range import TimeRange
     from historyd.observability.hooks import Hooks
     from historyd.sources.base import Markets, Source
-    from historyd.stores.base import Store, StoredSeries
+    from historyd.stores.base import Packer, Store, StoredSeries
 
 
 def host_clock() -> int:
@@ -113,13 +113,13 @@ class HistoryEngine:
         request = EnsureRequest(series, window, refresh, plan_only, deadline)
         return ensure(self._backfiller, self._store, request, self._clock)
 
-    def read(self, request: ReadRequest) -> AsyncGenerator[ReadEvent, None]:
+    def read(self, request: ReadRequest, packer: Packer | None = None) -> AsyncGenerator[ReadEvent, None]:
         """Yields the resolved range, batches of rows in ascending order, and last the summary.
 
-        Batches have all columns. Raises Incomplete if completeness is required and cannot be had, CorruptPage, or
-        what `ensure` raises.
+        Batches have all columns. With a packer, rows may come as it packed them, instead of a batch. Raises Incomplete
+        if completeness is required and cannot be had, CorruptPage, or what `ensure` raises.
         """
-        return read(self._backfiller, self._store, request)
+        return read(self._backfiller, self._store, request, packer)
 
     async def quality(self, series: SeriesId, window: TimeRange) -> QualityReport:
         """Reports how good the stored rows of a range are, day by day. Asks the exchange for nothing.

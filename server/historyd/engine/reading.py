@@ -19,26 +19,29 @@ from historyd.model.time_range import EARLIEST, MICROS_PER_DAY, MICROS_PER_S, Ti
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    import pyarrow as pa
-
     from historyd.coverage import Span
     from historyd.engine.backfiller import Backfiller, View
     from historyd.engine.events import ReadRequest
-    from historyd.stores.base import Store
+    from historyd.stores.base import Packer, Rows, Store
 
 _FIRST_WIDTH: Final = 60 * MICROS_PER_S
 _LONGEST_WIDTH: Final = MICROS_PER_DAY
 """The last trades are looked for no further back than this."""
 
-ReadEvent: TypeAlias = "ReadStart | ReadWaiting | pa.RecordBatch | ReadSummary"
+ReadEvent: TypeAlias = "ReadStart | ReadWaiting | Rows | ReadSummary"
+_Step: TypeAlias = "ReadStart | ReadWaiting | Rows"
 
 
-async def read(backfiller: Backfiller, store: Store, request: ReadRequest) -> AsyncGenerator[ReadEvent, None]:
+async def read(
+    backfiller: Backfiller, store: Store, request: ReadRequest, packer: Packer | None = None
+) -> AsyncGenerator[ReadEvent, None]:
     """Yields the resolved range, batches of rows in ascending order, and the summary; see HistoryEngine.read."""
     view = await backfiller.view(request.series)
     window, row_count = request.window, 0
-    pick = _last_rows if request.last else _range_rows
-    rows = pick(backfiller, store, request, view)
+    if request.last:
+        rows = _last_rows(backfiller, store, request, view)
+    else:
+        rows = _range_rows(backfiller, store, request, view, packer)
     async with aclosing(rows) as events:
         async for event in events:
             if isinstance(event, ReadStart):
@@ -55,8 +58,8 @@ async def read(backfiller: Backfiller, store: Store, request: ReadRequest) -> As
 
 
 async def _range_rows(
-    backfiller: Backfiller, store: Store, request: ReadRequest, view: View
-) -> AsyncGenerator[ReadStart | ReadWaiting | pa.RecordBatch, None]:
+    backfiller: Backfiller, store: Store, request: ReadRequest, view: View, packer: Packer | None
+) -> AsyncGenerator[_Step, None]:
     """The rows of the range; with `ensure`, as their pages are covered."""
     if request.require_complete:
         _refuse_holes(request, await _known_holes(store, request, view))
@@ -66,9 +69,15 @@ async def _range_rows(
             if isinstance(step, ReadWaiting):
                 yield step
                 continue
-            async with aclosing(store.read(request.series, step, request.after)) as batches:
+            async with aclosing(_rows(store, request, step, packer)) as batches:
                 async for batch in batches:
                     yield batch
+
+
+def _rows(store: Store, request: ReadRequest, window: TimeRange, packer: Packer | None) -> AsyncGenerator[Rows, None]:
+    if packer is None:
+        return store.read(request.series, window, request.after)
+    return store.read_packed(request.series, window, request.after, packer)
 
 
 async def _readable(backfiller: Backfiller, request: ReadRequest) -> AsyncGenerator[TimeRange | ReadWaiting, None]:
@@ -96,7 +105,7 @@ async def _readable(backfiller: Backfiller, request: ReadRequest) -> AsyncGenera
 
 async def _last_rows(
     backfiller: Backfiller, store: Store, request: ReadRequest, view: View
-) -> AsyncGenerator[ReadStart | ReadWaiting | pa.RecordBatch, None]:
+) -> AsyncGenerator[_Step, None]:
     """The last rows before the range's end; with `ensure`, the time that they take is made covered first."""
     end = request.window.end
     settled = min(end, view.horizon.closed_through)

@@ -3,22 +3,24 @@
 A message is the protobuf bytes of its small fields, the tag and length of `arrow_ipc`, and the Arrow buffers where
 they lie, joined in one go: any generated client reads it. Message n is sent when message n+1 is known to exist, so
 that a short read is a single message which has the range, the rows and the summary.
+Messages of blocks that are read again and again come from the store as they were made before (`FramePacker`).
 Never does: hold more than one chunk of rows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from historyd.arrow.ipc import Chunk, Chunker, encoder_for
+from historyd.arrow.ipc import Chunk, Chunker, encoder_for, whole_chunk
 from historyd.engine.events import ReadStart, ReadSummary
 from historyd.service import convert
 from markethistory.v1 import history_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Hashable
 
     from historyd.engine.reading import ReadEvent
     from historyd.model.time_range import TimeRange
@@ -28,13 +30,50 @@ _ARROW_IPC_TAG: Final = bytes([pb.ReadRangeResponse.ARROW_IPC_FIELD_NUMBER << 3 
 """Field number, the same in both, and wire type 2: a length and so many bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A message of the rows of one batch: neither the first one of a read, which has the schema, nor the last."""
+
+    message: bytes
+    num_rows: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the message."""
+        return len(self.message)
+
+
+class FramePacker:
+    """Makes frames as a reading wants them. Implements stores.base.Packer."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._encoder = encoder_for(reading.request.series.kind, reading.columns, reading.compression)
+        self._max_bytes = reading.max_chunk_bytes
+
+    @property
+    def name(self) -> Hashable:
+        """Frames differ by how their rows are encoded, and by how large they may be."""
+        return self._encoder, self._max_bytes
+
+    def pack(self, batch: pa.RecordBatch) -> Frame | None:
+        """The frame of a batch; None if it has to be cut."""
+        chunk = whole_chunk(self._encoder, batch, self._max_bytes)
+        return None if chunk is None else Frame(_frame(chunk, None), chunk.row_count)
+
+
 async def frames(events: AsyncIterator[ReadEvent], reading: Reading) -> AsyncIterator[tuple[bytes, int]]:
     """Yields each message and its row count. Rows that are there are sent before a wait for more."""
     encoder = encoder_for(reading.request.series.kind, reading.columns, reading.compression)
     chunker = Chunker(encoder, reading.max_chunk_bytes)
     window: TimeRange | None = None
     async for event in events:
-        if isinstance(event, pa.RecordBatch):
+        if isinstance(event, Frame):
+            before = chunker.clear()
+            if before is not None:
+                yield _frame(before, window), before.row_count
+                window = None
+            yield event.message, event.num_rows
+        elif isinstance(event, pa.RecordBatch):
             for chunk in chunker.add(event):
                 yield _frame(chunk, window), chunk.row_count
                 window = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from historyd.service import convert, paging, requests
-from historyd.service.frames import frames, single_frame
+from historyd.service.frames import FramePacker, frames, single_frame
 from historyd.service.interceptors import stream, unary
 from markethistory.v1 import history_service_pb2 as pb
 from markethistory.v1 import quality_pb2
@@ -59,7 +59,7 @@ class HistoryService:
     ) -> None:
         """Streams rows as Arrow, in messages that are serialised already."""
         reading = requests.reading(request, self._engine.now(), call.patience_s)
-        events = self._engine.read(reading.request)
+        events = self._engine.read(reading.request, FramePacker(reading))
         async with aclosing(events):
             async for message, row_count in frames(events, reading):
                 await write(message)

@@ -13,10 +13,10 @@ A store never asks an exchange for anything and knows no clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Hashable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import pyarrow as pa
@@ -39,6 +39,32 @@ class StoredSeries:
     row_count: int
     byte_count: int
     covered: TimeRange | None
+
+
+class Packed(Protocol):
+    """What a packer made of the rows of a batch; never changed."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that it was made of."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes."""
+
+
+class Packer(Protocol):
+    """Makes of many rows what their reader wants of them, so that it need not be made again at each read."""
+
+    @property
+    def name(self) -> Hashable:
+        """Packers of one name make the same of the same rows."""
+
+    def pack(self, batch: pa.RecordBatch) -> Packed | None:
+        """Packs rows, in any thread; None if these are not to be packed."""
+
+
+Rows: TypeAlias = "pa.RecordBatch | Packed"
 
 
 class Store(Protocol):
@@ -82,6 +108,11 @@ class Store(Protocol):
         Batches have all columns of the kind's schema, hold 1 to about 20,000 rows and at most about 1 MiB;
         memory is bounded by a few of them, however slowly they are taken. Raises CorruptPage.
         """
+
+    def read_packed(
+        self, series: SeriesId, window: TimeRange, after: RowKey | None, packer: Packer
+    ) -> AsyncGenerator[Rows, None]:
+        """As `read`; but where a batch is read again and again, the store may give what the packer made of it."""
 
     def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
         """The last `count` rows before `before`, in ascending key order, batches as in `read`."""

@@ -14,7 +14,7 @@ import asyncio
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from historyd.errors import CorruptPage, StoreUnavailable
 from historyd.model.page import Pages
@@ -27,9 +27,10 @@ from historyd.stores.block_table import BlockTable, KnownSeries
 from historyd.stores.blocks import BlockForm, times
 from historyd.stores.lane import Lane
 from historyd.stores.ledger import Ledger, all_series, covered_spans
+from historyd.stores.packs import Packs
 from historyd.stores.spans import UNCOUNTED, clipped
 from historyd.stores.sqlite import SQL, LogBound, check, connect, give_back, prepare, sole_writer
-from historyd.stores.steps import Step, last_step, read_step, resumed
+from historyd.stores.steps import Packing, Step, last_step, packed_step, read_step, resumed
 from historyd.stores.tails import MOST_ROWS, Tail, Tails
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from historyd.coverage import Covered, Fact
     from historyd.model.page import Layout
     from historyd.model.rows import RowKey
+    from historyd.stores.base import Packer, Rows
+
+T = TypeVar("T")
 
 _READERS: Final = 4
 """Threads that read; a step takes about a millisecond, so a few serve many streams."""
@@ -50,6 +54,8 @@ _ROOM: Final = 5 / 4
 """A batch may hold so many times a full block's rows, so that a remainder travels with the block before it."""
 STEPS_AHEAD: Final = 3
 """Steps that a thread does in one go while rows are handed out: to wake it costs about as much as one of them."""
+_MOST_AHEAD: Final = 16
+"""The most where some load nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ class EmbeddedStore:
         self._most_rows = {kind: int(rows * _ROOM) for kind, rows in form.full_rows.items()}
         self._verified = verified
         self._tails = Tails()
+        self._packs = Packs()
 
     @property
     def uuid(self) -> str:
@@ -173,7 +180,24 @@ class EmbeddedStore:
         self, series: SeriesId, window: TimeRange, after: RowKey | None = None
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Rows of the window in key order, only those after `after`; a few steps are in memory."""
-        return self._stream(series, lambda table, known: self._first(table, known, window, after))
+        return self._stream(series, partial(self._first, window, after), self._next)
+
+    def read_packed(
+        self, series: SeriesId, window: TimeRange, after: RowKey | None, packer: Packer
+    ) -> AsyncGenerator[Rows, None]:
+        """As `read`; blocks that are read again and again come as the packer made them."""
+        packing = Packing(packer, self._packs)
+
+        def go_on(rest: TimeRange, table: BlockTable, known: KnownSeries) -> Step[Rows]:
+            return packed_step(table, known, rest, self._most_rows[known.id.kind], packing)
+
+        def begin(table: BlockTable, known: KnownSeries) -> Step[Rows]:
+            if after is None:
+                return go_on(window, table, known)
+            step = self._first(window, after, table, known)
+            return Step([*step.batches], step.rest)
+
+        return self._stream(series, begin, go_on)
 
     async def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
         """The last `count` rows before `before`, in ascending key order; a few steps are in memory.
@@ -186,7 +210,8 @@ class EmbeddedStore:
             yield kept
             return
         most_rows = self._most_rows[series.kind]
-        steps = self._stream(series, lambda table, known: last_step(table, known, count, before, most_rows))
+        begin = partial(last_step, count=count, end=before, most_rows=most_rows)
+        steps = self._stream(series, begin, self._next)
         async with aclosing(steps) as batches:
             async for batch in batches:
                 yield batch
@@ -289,52 +314,40 @@ class EmbeddedStore:
         return spans
 
     async def _stream(
-        self, series: SeriesId, begin: Callable[[BlockTable, KnownSeries], Step]
-    ) -> AsyncGenerator[pa.RecordBatch, None]:
+        self,
+        series: SeriesId,
+        begin: Callable[[BlockTable, KnownSeries], Step[T]],
+        go_on: Callable[[TimeRange, BlockTable, KnownSeries], Step[T]],
+    ) -> AsyncGenerator[T, None]:
         """The batches of the first step and of all that follow, which are read while those before are handed out."""
         known = await self._find(series)
         if known is None:
             return
-        ahead: Future[Step] | None = self._submit(known, begin)
+        ahead: Future[Step[T]] | None = self._submit(known, begin)
         try:
             while ahead is not None:
                 step = await asyncio.wrap_future(ahead)
-                ahead = None if step.rest is None else self._submit(known, partial(self._several, step.rest))
+                ahead = None if step.rest is None else self._submit(known, partial(_several, go_on, step.rest))
                 for batch in step.batches:
                     yield batch
         finally:
             if ahead is not None:
                 ahead.cancel()
 
-    def _submit(self, known: KnownSeries, work: Callable[[BlockTable, KnownSeries], Step]) -> Future[Step]:
+    def _submit(self, known: KnownSeries, work: Callable[[BlockTable, KnownSeries], Step[T]]) -> Future[Step[T]]:
         return self._readers.submit(lambda con: work(self._table(con), known))
 
-    def _first(self, table: BlockTable, known: KnownSeries, window: TimeRange, after: RowKey | None) -> Step:
+    def _first(
+        self, window: TimeRange, after: RowKey | None, table: BlockTable, known: KnownSeries
+    ) -> Step[pa.RecordBatch]:
         wanted = window if after is None else between(max(window.start, after.ts), window.end)
         if wanted is None:
             return Step([], None)
         step = self._next(wanted, table, known)
         return step if after is None else Step(resumed(step.batches, after), step.rest)
 
-    def _next(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step:
+    def _next(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step[pa.RecordBatch]:
         return read_step(table, known, window, self._most_rows[known.id.kind])
-
-    def _several(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step:
-        """Some steps as one; damage ends them, and is told by the next one if there are rows before it."""
-        batches: list[pa.RecordBatch] = []
-        rest: TimeRange | None = window
-        for _ in range(STEPS_AHEAD):
-            if rest is None:
-                break
-            try:
-                step = self._next(rest, table, known)
-            except CorruptPage:
-                if not batches:
-                    raise
-                break
-            batches += step.batches
-            rest = step.rest
-        return Step(batches, rest)
 
     def _count(self, con: sqlite3.Connection, known: KnownSeries, windows: Sequence[TimeRange]) -> list[int]:
         table = self._table(con)
@@ -343,6 +356,29 @@ class EmbeddedStore:
 
     def _table(self, con: sqlite3.Connection) -> BlockTable:
         return BlockTable(con, self._verified)
+
+
+def _several(
+    go_on: Callable[[TimeRange, BlockTable, KnownSeries], Step[T]],
+    window: TimeRange,
+    table: BlockTable,
+    known: KnownSeries,
+) -> Step[T]:
+    """Some steps as one; damage ends them, and is told by the next one if there are rows before it."""
+    batches: list[T] = []
+    rest: TimeRange | None = window
+    loaded = 0
+    while rest is not None and loaded < STEPS_AHEAD and len(batches) < _MOST_AHEAD:
+        try:
+            step = go_on(rest, table, known)
+        except CorruptPage:
+            if not batches:
+                raise
+            break
+        batches += step.batches
+        rest = step.rest
+        loaded += not step.is_free
+    return Step(batches, rest)
 
 
 def _identify(path: Path, con: sqlite3.Connection) -> str:

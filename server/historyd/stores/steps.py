@@ -8,40 +8,89 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from historyd.errors import CorruptPage
 from historyd.model.time_range import between
 from historyd.stores import blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import pyarrow as pa
 
     from historyd.model.rows import RowKey
     from historyd.model.time_range import TimeRange
-    from historyd.stores.block_table import BlockTable, KnownSeries
+    from historyd.stores.base import Packed, Packer, Rows
+    from historyd.stores.block_table import Block, BlockTable, KnownSeries
+    from historyd.stores.packs import Packs
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Batches of one step, and the window that is left; None at the end."""
+class Step(Generic[T]):
+    """Batches of one step, or packs, and the window that is left; None at the end. `is_free`: nothing was loaded."""
 
-    batches: list[pa.RecordBatch]
+    batches: list[T]
     rest: TimeRange | None
+    is_free: bool = False
 
 
-def read_step(table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int) -> Step:
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How blocks are packed that are read again and again, and the packs of those that were."""
+
+    packer: Packer
+    packs: Packs
+
+    def kept(self, block: Block) -> Packed | None:
+        """The pack of a block, if there is one."""
+        return self.packs.get(self._name(block))
+
+    def of(self, block: Block, batch: pa.RecordBatch) -> Rows:
+        """The pack of a block, if it is read often, else its rows."""
+        packed = self.packs.make(self._name(block), batch.nbytes, lambda: self.packer.pack(batch))
+        return batch if packed is None else packed
+
+    def _name(self, block: Block) -> Hashable:
+        return block, self.packer.name
+
+
+def read_step(table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int) -> Step[pa.RecordBatch]:
     """The first rows of the window: one block, or several small ones of at most `most_rows`. Raises CorruptPage."""
     with table.snapshot():
         return _gather(table, series, window, most_rows)
 
 
-def last_step(table: BlockTable, series: KnownSeries, count: int, end: int, most_rows: int) -> Step:
+def packed_step(
+    table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int, packing: Packing
+) -> Step[Rows]:
+    """As `read_step`; a block that makes a step of its own may come packed. Raises CorruptPage."""
+    with table.snapshot():
+        block = next(table.touching(series, window), None)
+        if block is None or not _stands_alone(block, window, most_rows):
+            step = _gather(table, series, window, most_rows)
+            return Step([*step.batches], step.rest)
+        rest = between(block.last_ts + 1, window.end)
+        packed = packing.kept(block)
+        if packed is not None:
+            return Step([packed], rest, is_free=True)
+        return Step([packing.of(block, table.load(series, block))], rest)
+
+
+def last_step(table: BlockTable, series: KnownSeries, count: int, end: int, most_rows: int) -> Step[pa.RecordBatch]:
     """The first step of the last `count` rows before `end`. Raises CorruptPage."""
     with table.snapshot():
         start, skipped = _start_of_last(table, series, count, end)
         window = between(start, end)
         return Step([], None) if window is None else _gather(table, series, window, most_rows, skipped)
+
+
+def _stands_alone(block: Block, window: TimeRange, most_rows: int) -> bool:
+    """Whether all of the block is wanted, and it has too many rows to be joined with another one like it."""
+    return window.start <= block.first_ts and block.last_ts < window.end and 2 * block.row_count > most_rows
 
 
 def _start_of_last(table: BlockTable, series: KnownSeries, count: int, end: int) -> tuple[int, int]:
@@ -55,7 +104,9 @@ def _start_of_last(table: BlockTable, series: KnownSeries, count: int, end: int)
     return start, 0
 
 
-def _gather(table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int, skipped: int = 0) -> Step:
+def _gather(
+    table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int, skipped: int = 0
+) -> Step[pa.RecordBatch]:
     """Loads blocks until the next one would make too many rows; a damaged one only ends a step that has rows."""
     batches: list[pa.RecordBatch] = []
     rows = 0

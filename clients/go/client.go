@@ -21,8 +21,8 @@ const DefaultTarget = "127.0.0.1:50051"
 // A read's messages are bounded by the contract to 3 MiB and an envelope; the answer to Coverage grows with its spans.
 const maxMessageBytes = 64 << 20
 
-// What the server may send of a stream before it is taken in.
-const streamWindowBytes = 4 << 20
+// What the server may send of a stream before it is taken in. With less it waits for us again and again.
+const streamWindowBytes = 16 << 20
 
 // Client asks one server. Make it with [Connect], close it with [Client.Close].
 type Client struct {

@@ -20,6 +20,7 @@ from historyd.engine.events import ReadStart
 from historyd.engine.history import HistoryEngine
 from historyd.errors import StoreUnavailable
 from historyd.model.page import Layout
+from historyd.model.rows import BARS
 from historyd.model.series import SeriesId
 from historyd.model.time_range import MICROS_PER_S, TimeRange
 from historyd.model.venue import Origin
@@ -116,6 +117,41 @@ async def test_a_range_is_made_covered_read_and_told(tmp_path: Path) -> None:
             told = await it.local.stub.Coverage(pb.CoverageRequest(series=BTC, range=window))
             assert told.range == window
             assert [(one.range, one.state, one.row_count) for one in told.spans] == [(window, state, rows)]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"columns": ["close"]},
+        {"compression": pb.COMPRESSION_LZ4},
+        {"compression": pb.COMPRESSION_ZSTD, "columns": ["open", "volume"]},
+        {"max_chunk_bytes": 65_536},
+    ],
+)
+async def test_a_long_range_reads_the_same_each_time(tmp_path: Path, how: dict[str, Any]) -> None:
+    """The store gives its blocks as they are, then ready to be sent; the stream stays one, in chunks of the size."""
+    async with open_embedded(tmp_path / "history.db") as store:
+        series, rows = SeriesId.parse(BTC), bars(range(70_000))
+        await store.open_series(series, Origin("planted"), Layout(1_000))
+        await store.commit(series, Fact(TimeRange(0, 70_000 * MINUTE), NOW, 70_000), rows)
+        async with HistoryEngine(store, None) as engine, serve_engine(engine) as local:
+            window = series_pb2.TimeRange(start=stamp(0), end=stamp(69_990 * MINUTE))
+            request = pb.ReadRangeRequest(series=BTC, range=window, **how)
+            wanted = pa.Table.from_batches([rows.slice(0, 69_990)]).select(["ts", *how.get("columns", BARS.names[1:])])
+            for _ in range(4):
+                messages = [message async for message in local.stub.ReadRange(request)]
+                assert table_of(messages).equals(wanted)
+                assert max(len(message.arrow_ipc) for message in messages) <= how.get("max_chunk_bytes", 1 << 20)
+                assert [message.HasField("range") for message in messages] == [True] + [False] * (len(messages) - 1)
+                assert sum(message.row_count for message in messages) == messages[-1].summary.row_count == 69_990
+                keys = [message.last_key.ts.ToMicroseconds() for message in messages if message.row_count]
+                assert keys == sorted(keys)
+                assert keys[-1] == 69_989 * MINUTE
+                key = pb.RowKey(ts=stamp(20_000 * MINUTE))
+                after = pb.ReadRangeRequest(series=BTC, range=window, resume_after=key, **how)
+                rest = [message async for message in local.stub.ReadRange(after)]
+                assert table_of(rest).equals(wanted.slice(20_001))
 
 
 async def test_a_read_with_ensure_streams_what_it_fetches(tmp_path: Path) -> None:

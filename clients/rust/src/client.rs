@@ -15,6 +15,9 @@ use crate::{CoverageSpan, Error, Range, RetryPolicy, v1};
 // A read's messages are bounded by the contract to 3 MiB and an envelope; the answer to Coverage grows with its spans.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
+// What the server may send of a stream before it is taken in. With less it waits for us again and again.
+const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+
 /// The generated stub, with the client's token and bounds.
 pub type Service = HistoryServiceClient<InterceptedService<Channel, Bearer>>;
 
@@ -108,7 +111,9 @@ fn endpoint(target: &str, tls: Option<Tls>) -> Result<Endpoint, Error> {
     let endpoint = Endpoint::from_shared(format!("{scheme}://{target}"))
         .and_then(|endpoint| endpoint.user_agent(concat!("markethistory-rust/", env!("CARGO_PKG_VERSION"))))
         .map_err(wrong)?
-        .connect_timeout(Duration::from_secs(5));
+        .connect_timeout(Duration::from_secs(5))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES);
     match tls {
         #[cfg(feature = "tls")]
         Some(config) => endpoint.tls_config(config).map_err(wrong),

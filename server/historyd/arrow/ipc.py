@@ -74,6 +74,11 @@ class Encoder:
         self._row_width = sum(self._widths or ())
         self._headers: OrderedDict[int, bytes] = OrderedDict()
 
+    @property
+    def compresses(self) -> bool:
+        """Whether a message takes much longer to make than to send."""
+        return self._options is not None
+
     def byte_count(self, batch: pa.RecordBatch) -> int:
         """Bytes that the rows of a batch take at most, before compression and without metadata."""
         if self._widths is None:

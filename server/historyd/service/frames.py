@@ -56,9 +56,11 @@ class FramePacker:
         return self._encoder, self._max_bytes
 
     def pack(self, batch: pa.RecordBatch) -> Frame | None:
-        """The frame of a batch; None if it has to be cut."""
+        """The frame of a batch; None if it has to be cut, or is cheaper to send as part of a larger one."""
         chunk = whole_chunk(self._encoder, batch, self._max_bytes)
-        return None if chunk is None else Frame(_frame(chunk, None), chunk.row_count)
+        if chunk is None or (2 * chunk.byte_count < self._max_bytes and not self._encoder.compresses):
+            return None
+        return Frame(_frame(chunk, None), chunk.row_count)
 
 
 async def frames(events: AsyncIterator[ReadEvent], reading: Reading) -> AsyncIterator[tuple[bytes, int]]:

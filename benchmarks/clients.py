@@ -81,7 +81,7 @@ def reading(language: str, peer: str, arguments: list[str], rows: int) -> Iterat
 
 
 def run(
-    rows: int = 525_600, rounds: int = 21, warm_up: int = 3, languages: tuple[str, ...] = tuple(PEERS)
+    rows: int = 525_600, rounds: int = 21, warm_up: int = 40, languages: tuple[str, ...] = tuple(PEERS)
 ) -> dict[str, Any]:
     """Measures all clients of these languages."""
     with ExitStack() as stack:

@@ -3,7 +3,6 @@ package io.markethistory;
 import io.grpc.Context;
 import io.grpc.StatusRuntimeException;
 import io.markethistory.v1.ReadRangeRequest;
-import io.markethistory.v1.ReadRangeResponse;
 import io.markethistory.v1.ReadSummary;
 import io.markethistory.v1.TimeRange;
 import java.io.IOException;
@@ -11,7 +10,6 @@ import java.io.UncheckedIOException;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.Iterator;
-import java.util.function.Function;
 import java.util.function.Supplier;
 import org.apache.arrow.compression.CommonsCompressionFactory;
 import org.apache.arrow.memory.BufferAllocator;
@@ -32,23 +30,20 @@ import org.apache.arrow.vector.types.pojo.Schema;
  */
 public final class HistoryReader extends ArrowReader {
 
-  private final Function<ReadRangeRequest, Iterator<ReadRangeResponse>> ask;
+  private final Frames frames;
   private final ReadSession session;
   private final Attempts attempts;
   private final Context.CancellableContext call;
   private final Deque<ArrowRecordBatch> waiting = new ArrayDeque<>();
-  private Iterator<ReadRangeResponse> answers;
+  private Iterator<Frame> answers;
   private MarketHistoryException failure;
   private long bytesRead;
 
   HistoryReader(
-      Function<ReadRangeRequest, Iterator<ReadRangeResponse>> ask,
-      ReadRangeRequest request,
-      BufferAllocator allocator,
-      RetryPolicy policy) {
+      Frames frames, ReadRangeRequest request, BufferAllocator allocator, RetryPolicy policy) {
     super(allocator, CommonsCompressionFactory.INSTANCE);
-    this.ask = ask;
-    this.session = new ReadSession(request, allocator);
+    this.frames = frames;
+    this.session = new ReadSession(request);
     this.attempts = new Attempts(policy);
     this.call = Context.current().withCancellation();
   }
@@ -128,7 +123,7 @@ public final class HistoryReader extends ArrowReader {
    * @throws MarketHistoryException if the read fails
    */
   public TimeRange range() {
-    prepare();
+    getVectorSchemaRoot(); // waits; to prepare the next load would take away the rows of the last
     return session.range();
   }
 
@@ -163,6 +158,7 @@ public final class HistoryReader extends ArrowReader {
   @Override
   protected void closeReadSource() {
     cancel();
+    frames.close();
     waiting.forEach(ArrowRecordBatch::close);
     waiting.clear();
   }
@@ -190,15 +186,16 @@ public final class HistoryReader extends ArrowReader {
   private void receive() {
     try {
       if (answers == null) {
-        answers = under(call, () -> ask.apply(session.next()));
+        answers = under(call, () -> frames.ask(session.next()));
       }
       if (!answers.hasNext()) {
         session.finish();
         return;
       }
-      var message = answers.next();
-      bytesRead += message.getArrowIpc().size();
-      waiting.addAll(session.receive(message, attempts));
+      try (var frame = frames.taken(answers.next())) {
+        bytesRead += frame.arrowIpc().readableBytes();
+        waiting.addAll(session.receive(frame, attempts));
+      }
     } catch (StatusRuntimeException failure) {
       retry(MarketHistoryException.of(failure));
     } catch (IncompleteStreamException cut) {

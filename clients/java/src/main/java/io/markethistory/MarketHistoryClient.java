@@ -236,7 +236,7 @@ public final class MarketHistoryClient implements AutoCloseable {
   }
 
   private HistoryReader reader(ReadRangeRequest request) {
-    return new HistoryReader(service::readRange, request, allocator, retry);
+    return new HistoryReader(new Frames(service, allocator), request, allocator, retry);
   }
 
   private ReadLastResponse readLast(ReadLastRequest request) {

@@ -1,6 +1,5 @@
 package io.markethistory;
 
-import com.google.protobuf.ByteString;
 import com.google.protobuf.Timestamp;
 import io.markethistory.v1.ReadRangeRequest;
 import io.markethistory.v1.ReadRangeResponse;
@@ -9,7 +8,6 @@ import io.markethistory.v1.RowKey;
 import io.markethistory.v1.TimeRange;
 import java.util.Comparator;
 import java.util.Deque;
-import org.apache.arrow.memory.BufferAllocator;
 import org.apache.arrow.vector.ipc.message.ArrowRecordBatch;
 import org.apache.arrow.vector.types.pojo.ArrowType;
 import org.apache.arrow.vector.types.pojo.Schema;
@@ -33,7 +31,6 @@ final class ReadSession {
           .thenComparingInt(RowKey::getSeq);
 
   private final ReadRangeRequest request;
-  private final BufferAllocator allocator;
   private ArrowMessages messages;
   private Schema schema;
   private TimeRange range;
@@ -43,9 +40,8 @@ final class ReadSession {
   private long rowCount;
   private long callRows;
 
-  ReadSession(ReadRangeRequest request, BufferAllocator allocator) {
+  ReadSession(ReadRangeRequest request) {
     this.request = request;
-    this.allocator = allocator;
   }
 
   /** How the read ended; null until all rows are here. */
@@ -63,7 +59,7 @@ final class ReadSession {
 
   /** What to ask next: all of it at first, later what is left. */
   ReadRangeRequest next() {
-    messages = new ArrowMessages(allocator);
+    messages = new ArrowMessages();
     callRows = 0;
     resumedAfter = lastKey;
     if (range == null) {
@@ -77,10 +73,11 @@ final class ReadSession {
     return rest.build();
   }
 
-  /** The rows of one message, to be closed by the caller; keeps what else it says. */
-  Deque<ArrowRecordBatch> receive(ReadRangeResponse message, Attempts attempts) {
+  /** The rows of one frame, to be closed by the caller; keeps what else it says. */
+  Deque<ArrowRecordBatch> receive(Frame frame, Attempts attempts) {
     attempts.heard();
-    var batches = read(message.getArrowIpc(), message.getRowCount());
+    var message = frame.message();
+    var batches = messages.read(frame.arrowIpc(), message.getRowCount());
     try {
       keepRange(message);
       keepSchema();
@@ -126,10 +123,6 @@ final class ReadSession {
     }
   }
 
-  private Deque<ArrowRecordBatch> read(ByteString arrowIpc, long rows) {
-    return messages.read(arrowIpc, rows);
-  }
-
   private void keepRange(ReadRangeResponse message) {
     if (range == null) {
       if (!message.hasRange()) {
@@ -171,7 +164,7 @@ final class ReadSession {
     summary = told.toBuilder().setRowCount(rowCount).build();
   }
 
-  private static long micros(Timestamp time) {
+  static long micros(Timestamp time) {
     return time.getSeconds() * 1_000_000 + time.getNanos() / 1000;
   }
 }

@@ -49,6 +49,49 @@ class MarketHistoryClientTest {
   }
 
   @Test
+  void moreRowsThanTheFirstLetExpectAreCollected() {
+    for (var first : List.of(1, 2, 700, 1440)) {
+      try (var server = FakeHistory.answering(FakeHistory.messages(first, 3, 70, 4000, 60_001));
+          var history = client(server);
+          var rows = history.read(SERIES, DAY)) {
+        var closes = (Float8Vector) rows.root().getVector("close");
+        assertEquals(first + 64_074, rows.root().getRowCount());
+        for (var row = 0; row < rows.root().getRowCount(); row++) {
+          assertEquals(row + 0.5, closes.get(row));
+        }
+      }
+    }
+  }
+
+  @Test
+  void messagesMayBeCompressed() {
+    var messages = FakeHistory.messages(300, 200);
+    try (var server =
+            new FakeHistory(
+                answer -> {
+                  answer.setCompression("gzip");
+                  messages.forEach(answer::onNext);
+                  answer.onCompleted();
+                });
+        var history = client(server);
+        var rows = history.read(SERIES, DAY)) {
+      assertEquals(500, rows.root().getRowCount());
+      assertEquals(499.5, ((Float8Vector) rows.root().getVector("close")).get(499));
+    }
+  }
+
+  @Test
+  void askingForTheRangeLeavesTheRowsThatAreLoaded() {
+    try (var server = FakeHistory.answering(FakeHistory.messages(3));
+        var history = client(server);
+        var reader = history.readRange(SERIES, DAY)) {
+      assertTrue(reader.loadNextBatch());
+      assertTrue(reader.range().hasEnd());
+      assertEquals(3, reader.getVectorSchemaRoot().getRowCount());
+    }
+  }
+
+  @Test
   void batchesComeOneByOneAndTheSummaryAtTheEnd() {
     try (var server = FakeHistory.answering(FakeHistory.messages(3, 2));
         var history = client(server);

@@ -24,6 +24,9 @@ const maxMessageBytes = 64 << 20
 // What the server may send of a stream before it is taken in. With less it waits for us again and again.
 const streamWindowBytes = 16 << 20
 
+// What is read of a connection at once; gRPC's own 32 KiB are 25 system calls for a message of rows.
+const readBufferBytes = 512 << 10
+
 // Client asks one server. Make it with [Connect], close it with [Client.Close].
 type Client struct {
 	conn    *grpc.ClientConn
@@ -81,6 +84,7 @@ func Connect(target string, options ...Option) (*Client, error) {
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 		// The server may be a few messages ahead: it makes the next ones while this one is taken in.
+		grpc.WithReadBufferSize(readBufferBytes),
 		grpc.WithInitialWindowSize(streamWindowBytes),
 		grpc.WithInitialConnWindowSize(2 * streamWindowBytes),
 		grpc.WithUserAgent("markethistory-go/" + Version),

@@ -1,6 +1,7 @@
 package markethistory
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -88,8 +89,12 @@ func readBytes(r *mem.Reader) ([]byte, error) {
 	if size > uint64(r.Remaining()) {
 		return nil, io.ErrUnexpectedEOF
 	}
-	content := make([]byte, size)
-	_, err = io.ReadFull(r, content)
+	pieces, err := r.Peek(int(size), nil)
+	if err != nil {
+		return nil, err
+	}
+	content := bytes.Join(pieces, nil) // the one copy, into memory that is not cleared first
+	_, err = r.Discard(int(size))
 	return content, err
 }
 

@@ -115,9 +115,9 @@ async def _last_rows(
         widths = TimeRange(max(EARLIEST, view.pages.grid.back(settled, request.last)), settled)
         if request.ensure:
             await _cover(backfiller, request, widths)
-    if request.ensure:
-        view = await backfiller.look_again(view)
     if request.require_complete:
+        if request.ensure:
+            view = await backfiller.look_again(view)
         _refuse_holes(request, await uncovered(store, view, widths))
     started = False
     async with aclosing(store.read_last(request.series, request.last, end)) as batches:

@@ -92,6 +92,7 @@ class CcxtSource:
         self._stack = AsyncExitStack()
         self._tasks: asyncio.TaskGroup | None = None
         self._sessions: dict[str, Session] = {}
+        self._venues: dict[str, Venue] = {}
         self._desks: dict[str, Desk] = {}
         self._trades = TradeSource()
 
@@ -113,7 +114,11 @@ class CcxtSource:
 
     def venue(self, exchange: str) -> Venue:
         """What the exchange can do. No I/O. Raises UnknownExchange."""
-        return with_trades(venue_of(_known(exchange), self._options(exchange).window_size))
+        venue = self._venues.get(exchange)
+        if venue is None:
+            venue = with_trades(venue_of(_known(exchange), self._options(exchange).window_size))
+            self._venues[exchange] = venue
+        return venue
 
     def origin(self, exchange: str) -> Origin:
         """Where its history comes from. No I/O. Raises UnknownExchange."""

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from historyd.model.rows import RowKey
+from tests.packing import KeepingPacker, rows_of
 from tests.rows import BTC, MINUTE, answer, bars, minutes
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from historyd.model.time_range import TimeRange
     from historyd.stores.base import Store
 
 
-@dataclass(frozen=True)
-class Pack:
-    rows: pa.RecordBatch
-
-    @property
-    def num_rows(self) -> int:
-        return int(self.rows.num_rows)
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.rows.nbytes)
-
-
-class Packer:
-    name = "rows"
-
-    def pack(self, batch: pa.RecordBatch) -> Pack:
-        return Pack(batch)
-
-
 async def _packed(store: Store, window: TimeRange, after: RowKey | None = None) -> list[tuple[int, float]]:
     """The slots and closes of a read that may come packed."""
-    events = [event async for event in store.read_packed(BTC, window, after, Packer())]
-    batches: list[Any] = [event.rows if isinstance(event, Pack) else event for event in events]
+    batches = [rows_of(event) async for event in store.read_packed(BTC, window, after, KeepingPacker())]
     return [row for batch in batches for row in zip(batch["open"].to_pylist(), batch["close"].to_pylist(), strict=True)]
 
 

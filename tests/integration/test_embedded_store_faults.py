@@ -17,6 +17,7 @@ from historyd.errors import CorruptPage, StoreUnavailable
 from historyd.model.time_range import TimeRange, from_datetime
 from historyd.stores.embedded import EmbeddedStore, open_embedded
 from tests.embedded import PAGE, ROOT, WRITER, checked_pages, commit_page, fill, row_count
+from tests.packing import KeepingPacker, rows_of
 from tests.rows import BTC, MINUTE, answer, bars, minutes, slots
 
 if TYPE_CHECKING:
@@ -90,15 +91,17 @@ async def _damaged_store(path: Path) -> list[tuple[int, int]]:
     return [(first // MINUTE, last // MINUTE) for _, first, last in blocks]
 
 
-async def test_a_damaged_block_is_named_and_the_others_are_served(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_damaged_block_is_named_and_the_others_are_served(tmp_path: Path, packed: bool) -> None:
     path = tmp_path / "store.db"
     blocks = await _damaged_store(path)
     first, last = blocks[1]
     async with open_embedded(path) as store:
-        got: list[float] = []
-        with pytest.raises(CorruptPage) as corrupt:
-            await _read_into(got, store)
-        assert got == list(range(first))
+        for _ in range(3 if packed else 1):
+            got: list[float] = []
+            with pytest.raises(CorruptPage) as corrupt:
+                await _read_into(got, store, packed=packed)
+            assert got == list(range(first))
         assert corrupt.value.metadata["series"] == str(BTC)
         assert await row_count(store, minutes(last + 1, 50 * PAGE)) == 50 * PAGE - last - 1
         assert await store.coverage(BTC, minutes(0, 50 * PAGE))
@@ -106,7 +109,8 @@ async def test_a_damaged_block_is_named_and_the_others_are_served(tmp_path: Path
             await slots(store.read_last(BTC, last, (last + 1) * MINUTE))
 
 
-async def test_a_damaged_small_block_does_not_hide_those_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_damaged_small_block_does_not_hide_those_before_it(tmp_path: Path, packed: bool) -> None:
     """Small blocks are read several at a time; what is whole of them comes out first."""
     path = tmp_path / "store.db"
     async with open_embedded(path) as store:
@@ -115,13 +119,18 @@ async def test_a_damaged_small_block_does_not_hide_those_before_it(tmp_path: Pat
     async with open_embedded(path) as store:
         got: list[float] = []
         with pytest.raises(CorruptPage) as corrupt:
-            await _read_into(got, store)
+            await _read_into(got, store, packed=packed)
         assert got == list(range(4 * PAGE))
         assert corrupt.value.metadata["page"] == str(minutes(4 * PAGE, 5 * PAGE))
 
 
-async def _read_into(got: list[float], store: EmbeddedStore) -> None:
-    async for batch in store.read(BTC, minutes(0, 50 * PAGE)):
+async def _read_into(got: list[float], store: EmbeddedStore, *, packed: bool) -> None:
+    window = minutes(0, 50 * PAGE)
+    if packed:
+        async for found in store.read_packed(BTC, window, None, KeepingPacker()):
+            got += rows_of(found).column("open").to_pylist()
+        return
+    async for batch in store.read(BTC, window):
         got += batch.column("open").to_pylist()
 
 

@@ -54,8 +54,6 @@ _ROOM: Final = 5 / 4
 """A batch may hold so many times a full block's rows, so that a remainder travels with the block before it."""
 STEPS_AHEAD: Final = 3
 """Steps that a thread does in one go while rows are handed out: to wake it costs about as much as one of them."""
-_MOST_AHEAD: Final = 16
-"""The most where some load nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +178,7 @@ class EmbeddedStore:
         self, series: SeriesId, window: TimeRange, after: RowKey | None = None
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Rows of the window in key order, only those after `after`; a few steps are in memory."""
-        return self._stream(series, partial(self._first, window, after), self._next)
+        return self._stream(series, partial(self._first, window, after), self._several)
 
     def read_packed(
         self, series: SeriesId, window: TimeRange, after: RowKey | None, packer: Packer
@@ -188,12 +186,12 @@ class EmbeddedStore:
         """As `read`; blocks that are read again and again come as the packer made them."""
         packing = Packing(packer, self._packs)
 
-        def go_on(rest: TimeRange, table: BlockTable, known: KnownSeries) -> Step[Rows]:
-            return packed_step(table, known, rest, self._most_rows[known.id.kind], packing)
+        def go_on(rest: TimeRange, table: BlockTable, known: KnownSeries, most_loads: int = STEPS_AHEAD) -> Step[Rows]:
+            return packed_step(table, known, rest, self._most_rows[known.id.kind], packing, most_loads)
 
         def begin(table: BlockTable, known: KnownSeries) -> Step[Rows]:
             if after is None:
-                return go_on(window, table, known)
+                return go_on(window, table, known, most_loads=1)
             step = self._first(window, after, table, known)
             return Step([*step.batches], step.rest)
 
@@ -211,7 +209,7 @@ class EmbeddedStore:
             return
         most_rows = self._most_rows[series.kind]
         begin = partial(last_step, count=count, end=before, most_rows=most_rows)
-        steps = self._stream(series, begin, self._next)
+        steps = self._stream(series, begin, self._several)
         async with aclosing(steps) as batches:
             async for batch in batches:
                 yield batch
@@ -327,7 +325,7 @@ class EmbeddedStore:
         try:
             while ahead is not None:
                 step = await asyncio.wrap_future(ahead)
-                ahead = None if step.rest is None else self._submit(known, partial(_several, go_on, step.rest))
+                ahead = None if step.rest is None else self._submit(known, partial(go_on, step.rest))
                 for batch in step.batches:
                     yield batch
         finally:
@@ -349,6 +347,23 @@ class EmbeddedStore:
     def _next(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step[pa.RecordBatch]:
         return read_step(table, known, window, self._most_rows[known.id.kind])
 
+    def _several(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step[pa.RecordBatch]:
+        """Some steps as one; damage ends them, and is told by the next one if there are rows before it."""
+        batches: list[pa.RecordBatch] = []
+        rest: TimeRange | None = window
+        for _ in range(STEPS_AHEAD):
+            if rest is None:
+                break
+            try:
+                step = self._next(rest, table, known)
+            except CorruptPage:
+                if not batches:
+                    raise
+                break
+            batches += step.batches
+            rest = step.rest
+        return Step(batches, rest)
+
     def _count(self, con: sqlite3.Connection, known: KnownSeries, windows: Sequence[TimeRange]) -> list[int]:
         table = self._table(con)
         with table.snapshot():  # else a block may be joined with others before it is read
@@ -356,29 +371,6 @@ class EmbeddedStore:
 
     def _table(self, con: sqlite3.Connection) -> BlockTable:
         return BlockTable(con, self._verified)
-
-
-def _several(
-    go_on: Callable[[TimeRange, BlockTable, KnownSeries], Step[T]],
-    window: TimeRange,
-    table: BlockTable,
-    known: KnownSeries,
-) -> Step[T]:
-    """Some steps as one; damage ends them, and is told by the next one if there are rows before it."""
-    batches: list[T] = []
-    rest: TimeRange | None = window
-    loaded = 0
-    while rest is not None and loaded < STEPS_AHEAD and len(batches) < _MOST_AHEAD:
-        try:
-            step = go_on(rest, table, known)
-        except CorruptPage:
-            if not batches:
-                raise
-            break
-        batches += step.batches
-        rest = step.rest
-        loaded += not step.is_free
-    return Step(batches, rest)
 
 
 def _identify(path: Path, con: sqlite3.Connection) -> str:

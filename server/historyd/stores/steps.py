@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from historyd.errors import CorruptPage
 from historyd.model.time_range import between
@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MOST_PACKS: Final = 16
+"""Packs of one step, which are in memory anyway."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[T]):
-    """Batches of one step, or packs, and the window that is left; None at the end. `is_free`: nothing was loaded."""
+    """Batches of one step, or packs, and the window that is left; None at the end."""
 
     batches: list[T]
     rest: TimeRange | None
-    is_free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +67,31 @@ def read_step(table: BlockTable, series: KnownSeries, window: TimeRange, most_ro
 
 
 def packed_step(
-    table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int, packing: Packing
+    table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int, packing: Packing, most_loads: int
 ) -> Step[Rows]:
-    """As `read_step`; a block that makes a step of its own may come packed. Raises CorruptPage."""
-    with table.snapshot():
-        block = next(table.touching(series, window), None)
-        if block is None or not _stands_alone(block, window, most_rows):
-            step = _gather(table, series, window, most_rows)
-            return Step([*step.batches], step.rest)
-        rest = between(block.last_ts + 1, window.end)
-        packed = packing.kept(block)
-        if packed is not None:
-            return Step([packed], rest, is_free=True)
-        return Step([packing.of(block, table.load(series, block))], rest)
+    """The first rows of the window: blocks that stand alone, packed if they are read often, then as `read_step`.
+
+    Loads at most `most_loads` blocks that stand alone; those whose packs are kept cost nothing. Raises CorruptPage.
+    """
+    found: list[Rows] = []
+    rest: TimeRange | None = window
+    try:
+        with table.snapshot():
+            for block in table.touching(series, window):
+                if not _stands_alone(block, window, most_rows):
+                    step = _gather(table, series, rest or window, most_rows)
+                    return Step([*found, *step.batches], step.rest)
+                packed = packing.kept(block)
+                if len(found) == _MOST_PACKS or (packed is None and most_loads == 0):
+                    return Step(found, rest)
+                most_loads -= packed is None
+                found.append(packed or packing.of(block, table.load(series, block)))
+                rest = between(block.last_ts + 1, window.end)
+    except CorruptPage:
+        if not found:
+            raise
+        return Step(found, rest)
+    return Step(found, None)
 
 
 def last_step(table: BlockTable, series: KnownSeries, count: int, end: int, most_rows: int) -> Step[pa.RecordBatch]:

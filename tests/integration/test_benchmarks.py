@@ -43,7 +43,10 @@ RUNS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "cancel": (lambda: cancel.run(rows=200_000, times=3), "p50_ms"),
     "questdb_read": (lambda: questdb_read.run(rows=5_000, rounds=1, times=5), "speedup_over_asyncpg"),
     "questdb_write": (lambda: questdb_write.run(pages=8, rounds=1, modes=("sync",)), "ratio_to_bare_sync"),
-    "clients": (lambda: clients.run(rows=5_000, rounds=1, warm_up=0, languages=("python",)), "min_ratio_to_flight"),
+    "clients": (
+        lambda: clients.run(rows=5_000, rounds=1, warm_up=0, sessions=1, languages=("python",)),
+        "min_ratio_to_flight",
+    ),
     "takeover": (lambda: takeover.run(counts=(2,), rounds=1), "slowest_s_2_sigkill"),
     "limiter": (lambda: limiter.run(processes=2, duration_s=2.0, long_s=0.0), "utilisation"),
 }

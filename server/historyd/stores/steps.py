@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MOST_PACKS: Final = 16
-"""Packs of one step, which are in memory anyway."""
+_MOST_PACKS: Final = 5
+"""Packs of one step: a reader that stalls holds those of two, also if others have driven them out meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def packed_step(
                 if len(found) == _MOST_PACKS or (packed is None and most_loads == 0):
                     return Step(found, rest)
                 most_loads -= packed is None
-                found.append(packed or packing.of(block, table.load(series, block)))
+                found.append(packing.of(block, table.load(series, block)) if packed is None else packed)
                 rest = between(block.last_ts + 1, window.end)
     except CorruptPage:
         if not found:

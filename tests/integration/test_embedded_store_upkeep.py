@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 from historyd.model.page import Layout
@@ -16,7 +17,9 @@ from historyd.model.venue import Origin
 from historyd.stores import sqlite as storage
 from historyd.stores.block_table import BlockTable
 from historyd.stores.embedded import STEPS_AHEAD, open_embedded
+from historyd.stores.packs import Packs
 from tests.embedded import PAGE, commit_page, fill, row_count
+from tests.packing import KeepingPacker, Pack, rows_of
 from tests.rows import BTC, answer, bars, minutes, slots
 
 if TYPE_CHECKING:
@@ -156,6 +159,28 @@ async def test_a_stalled_reader_is_one_turn_ahead_and_no_more(tmp_path: Path, mo
         await anext(stalled)
         await stalled.aclose()
         assert len(loaded) <= 1 + 2 * STEPS_AHEAD
+
+
+async def test_packs_driven_out_while_a_reader_stalls_are_read_as_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step only names the blocks whose packs were kept, so nobody holds them for the reader."""
+    packs = Packs()
+    monkeypatch.setattr("historyd.stores.embedded.Packs", lambda: packs)
+    async with open_embedded(tmp_path / "store.db") as store:
+        rows = bars(range(100_000))
+        await store.open_series(BTC, Origin("planted"), Layout(1_000))
+        await store.commit(BTC, answer(minutes(0, 100_000), rows), rows)
+        for _ in range(2):
+            async for _found in store.read_packed(BTC, minutes(0, 100_000), None, KeepingPacker()):
+                pass
+        stalled = store.read_packed(BTC, minutes(0, 100_000), None, KeepingPacker())
+        found = [await anext(stalled)]
+        assert isinstance(found[0], Pack)
+        monkeypatch.setattr(packs, "get", lambda _name: None)
+        found += [one async for one in stalled]
+        assert not any(isinstance(one, Pack) for one in found[1:])
+        assert pa.Table.from_batches(map(rows_of, found)) == pa.Table.from_batches([rows])
 
 
 async def test_a_log_that_a_foreign_reader_let_grow_is_cut_when_that_has_gone(

@@ -23,7 +23,7 @@ from historyd.model.series import Kind, SeriesId
 from historyd.model.time_range import TimeRange, between
 from historyd.model.venue import Origin
 from historyd.stores.base import StoredSeries
-from historyd.stores.block_table import BlockTable, KnownSeries
+from historyd.stores.block_table import Block, BlockTable, KnownSeries
 from historyd.stores.blocks import BlockForm, times
 from historyd.stores.lane import Lane
 from historyd.stores.ledger import Ledger, all_series, covered_spans
@@ -180,16 +180,34 @@ class EmbeddedStore:
         """Rows of the window in key order, only those after `after`; a few steps are in memory."""
         return self._stream(series, partial(self._first, window, after), self._several)
 
-    def read_packed(
+    async def read_packed(
         self, series: SeriesId, window: TimeRange, after: RowKey | None, packer: Packer
     ) -> AsyncGenerator[Rows, None]:
         """As `read`; blocks that are read again and again come as the packer made them."""
         packing = Packing(packer, self._packs)
+        async with aclosing(self._packed(series, window, after, packing)) as found:
+            async for rows in found:
+                packed = packing.kept(rows) if isinstance(rows, Block) else rows
+                if packed is not None:
+                    yield packed
+                    continue
+                # It was driven out since its step named it.
+                assert isinstance(rows, Block)
+                async with aclosing(self.read(series, TimeRange(rows.first_ts, rows.last_ts + 1))) as batches:
+                    async for batch in batches:
+                        yield batch
 
-        def go_on(rest: TimeRange, table: BlockTable, known: KnownSeries, most_loads: int = STEPS_AHEAD) -> Step[Rows]:
+    def _packed(
+        self, series: SeriesId, window: TimeRange, after: RowKey | None, packing: Packing
+    ) -> AsyncGenerator[Rows | Block, None]:
+        """The rows of the window; blocks whose packs are kept by name."""
+
+        def go_on(
+            rest: TimeRange, table: BlockTable, known: KnownSeries, most_loads: int = STEPS_AHEAD
+        ) -> Step[Rows | Block]:
             return packed_step(table, known, rest, self._most_rows[known.id.kind], packing, most_loads)
 
-        def begin(table: BlockTable, known: KnownSeries) -> Step[Rows]:
+        def begin(table: BlockTable, known: KnownSeries) -> Step[Rows | Block]:
             if after is None:
                 return go_on(window, table, known, most_loads=1)
             step = self._first(window, after, table, known)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MOST_PACKS: Final = 5
-"""Packs of one step: a reader that stalls holds those of two, also if others have driven them out meanwhile."""
+_MOST_PACKS: Final = 32
+"""Blocks of one step whose packs are kept: a step names them and holds none, so a reader that stalls does neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,10 @@ class Step(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How blocks are packed that are read again and again, and the packs of those that were."""
+    """How blocks are packed that are read again and again, and the packs of those that were.
+
+    A step names the blocks whose packs were kept at its moment; `kept` gives them, if nothing drove them out since.
+    """
 
     packer: Packer
     packs: Packs
@@ -68,12 +71,12 @@ def read_step(table: BlockTable, series: KnownSeries, window: TimeRange, most_ro
 
 def packed_step(
     table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int, packing: Packing, most_loads: int
-) -> Step[Rows]:
+) -> Step[Rows | Block]:
     """The first rows of the window: blocks that stand alone, packed if they are read often, then as `read_step`.
 
-    Loads at most `most_loads` blocks that stand alone; those whose packs are kept cost nothing. Raises CorruptPage.
+    Loads at most `most_loads` blocks that stand alone; those whose packs are kept are named. Raises CorruptPage.
     """
-    found: list[Rows] = []
+    found: list[Rows | Block] = []
     rest: TimeRange | None = window
     try:
         with table.snapshot():
@@ -81,11 +84,11 @@ def packed_step(
                 if not _stands_alone(block, window, most_rows):
                     step = _gather(table, series, rest or window, most_rows)
                     return Step([*found, *step.batches], step.rest)
-                packed = packing.kept(block)
-                if len(found) == _MOST_PACKS or (packed is None and most_loads == 0):
+                is_kept = packing.kept(block) is not None
+                if len(found) == _MOST_PACKS or (not is_kept and most_loads == 0):
                     return Step(found, rest)
-                most_loads -= packed is None
-                found.append(packing.of(block, table.load(series, block)) if packed is None else packed)
+                most_loads -= not is_kept
+                found.append(block if is_kept else packing.of(block, table.load(series, block)))
                 rest = between(block.last_ts + 1, window.end)
     except CorruptPage:
         if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -41,8 +42,9 @@ def by_adbc(address: str, command: str) -> pa.Table:
 
 
 def by_go(address: str, command: str) -> pa.Table:
-    """Raises CalledProcessError, whose stderr says why."""
+    """The rows of a complete read. Raises CalledProcessError, whose stderr says why."""
     done = subprocess.run([go_program(), address, command], capture_output=True, check=True)
+    assert json.loads(done.stderr)["summary"]["complete"]
     return pa.ipc.open_stream(done.stdout).read_all()
 
 

@@ -84,9 +84,9 @@ def reading(language: str, peer: str, arguments: list[str], rows: int) -> Iterat
 
 def run(
     rows: int = 525_600,
-    rounds: int = 9,
+    rounds: int = 7,
     warm_up: int = 30,
-    sessions: int = 5,
+    sessions: int = 9,
     languages: tuple[str, ...] = tuple(PEERS),
 ) -> dict[str, Any]:
     """Measures all clients of these languages, in some sessions of fresh processes."""

@@ -90,7 +90,7 @@ def run(client: Client, case: dict[str, Any]) -> dict[str, Any]:
     except IncompleteStream as cut:
         outcome = {"rows": 0, "digest": None, "error": "STREAM_CUT", "message": str(cut)}
     except MarketHistoryError as error:
-        code = None if error.code is None else error.code.name
+        code = "CONTRACT_BROKEN" if error.code is None else error.code.name
         pause = None if error.retry_after_s is None else round(error.retry_after_s * 1000)
         digest = error_digest(error.reason, error.metadata, pause) if error.reason else None
         outcome = {"rows": 0, "digest": digest, "error": error.reason or code, "message": str(error)}

@@ -63,9 +63,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Round:
-    """One answer: messages, then an end. `resume_after` is the key (microseconds, seq) that it answers to."""
+    """One answer: messages, or bytes that are none, then an end.
 
-    messages: Sequence[Message] = ()
+    `resume_after` is the key (microseconds, seq) that it answers to.
+    """
+
+    messages: Sequence[Message | bytes] = ()
     resume_after: tuple[int, int] | None = None
     failure: Failure | None = None
 
@@ -183,8 +186,8 @@ def documents(cases: Sequence[Case]) -> tuple[str, dict[str, bytes]]:
     return f"[\n{text}\n]\n", files
 
 
-def _prefixed(message: Message) -> bytes:
-    data = message.SerializeToString(deterministic=True)
+def _prefixed(message: Message | bytes) -> bytes:
+    data = message if isinstance(message, bytes) else message.SerializeToString(deterministic=True)
     return struct.pack("<I", len(data)) + data
 
 

@@ -132,6 +132,32 @@ def _cut() -> list[Case]:
     ]
 
 
+def _broken_contracts() -> list[Case]:
+    """Answers that no client may hand on, nor ask for again: the good ones after them are for a client that does."""
+    begun, rest = replace(PLAIN, summary=False).frames([[bars(6)]]), PLAIN.frames([[bars(4, 6)]])
+    answers: dict[str, list[Any]] = {
+        name: PLAIN.frames([[bars(6)], [bars(4, 6)]])
+        for name in ("torn", "miscounted", "miscounted_read", "keyless", "rangeless")
+    }
+    answers["torn"][1].arrow_ipc = answers["torn"][1].arrow_ipc[:-100]
+    answers["miscounted"][1].row_count += 1
+    answers["miscounted_read"][1].summary.row_count += 1
+    answers["keyless"][1].ClearField("last_key")
+    answers["rangeless"][0].ClearField("range")
+    answers["backwards"] = PLAIN.frames([[bars(4, 6)], [bars(6)]])
+    answers["garbled"] = [*begun, b"\x2a\xff\xff\xff\x07 is less than its length says"]
+    resumptions = {
+        "repeated": PLAIN.frames([[bars(5, 5)]]),
+        "another_schema": replace(PLAIN, columns=("close",)).frames([[bars(4, 6)]]),
+    }
+    resumed_at = (START + 5 * MINUTE, 0)
+    good = (Round(PLAIN.frames([[bars(10)]])), Round(rest, resumed_at))
+    rounds: dict[str, Sequence[Round]] = {name: (Round(answer), *good) for name, answer in answers.items()}
+    for name, answer in resumptions.items():
+        rounds[name] = (Round(begun, failure=BROKEN), Round(answer, resumed_at), *good)
+    return [Case(name, answered, error="CONTRACT_BROKEN") for name, answered in rounds.items()]
+
+
 def _errors() -> list[Case]:
     store = {"cause": "disk full"}
     gap = {"series": "ohlcv:conformance:INCOMPLETE/USD:1m", "first_gap": "2024-01-01T00:06:00Z/2024-01-01T00:10:00Z"}
@@ -224,4 +250,4 @@ def _ensures() -> list[Case]:
     ]
 
 
-CASES: Final = [*_reads(), *_resumed(), *_cut(), *_errors(), *_coverages(), *_ensures()]
+CASES: Final = [*_reads(), *_resumed(), *_cut(), *_broken_contracts(), *_errors(), *_coverages(), *_ensures()]

@@ -44,7 +44,7 @@ STORED: Final = [
 
 def rows_of(case: Case) -> pa.RecordBatch:
     """The rows of a case, out of its frames."""
-    stream = b"".join(message.arrow_ipc for message in case.rounds[0].messages)  # type: ignore[attr-defined]
+    stream = b"".join(message.arrow_ipc for message in case.rounds[0].messages)  # type: ignore[union-attr]
     table = pa.ipc.open_stream(stream).read_all().combine_chunks()
     schema = SCHEMAS[SeriesId.parse(case.series).kind]
     return pa.RecordBatch.from_arrays([c.combine_chunks() for c in table.columns], schema=schema)

@@ -159,6 +159,7 @@ fn hex(digest: Sha256) -> String {
 fn told(error: &(dyn std::error::Error + 'static)) -> (String, Option<String>) {
     match error.downcast_ref::<Error>() {
         Some(Error::StreamCut { .. }) => ("STREAM_CUT".into(), None),
+        Some(Error::BadAnswer(_)) => ("CONTRACT_BROKEN".into(), None),
         Some(Error::Failed(failure)) if failure.reason.is_empty() => (format!("{:?}", failure.code), None),
         Some(Error::Failed(failure)) => {
             let mut entries: Vec<_> = failure.metadata.iter().collect();

@@ -66,8 +66,14 @@ impl Failure {
     }
 }
 
+/// How prost says that bytes are no message. tonic gives its words as a status of its own, without a source.
+const UNDECODABLE: &str = "failed to decode Protobuf message";
+
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
+        if status.code() == Code::Internal && status.message().starts_with(UNDECODABLE) {
+            return Error::BadAnswer(status.message().to_owned());
+        }
         let details = status.get_error_details();
         let (reason, metadata) = match details.error_info() {
             Some(info) => (info.reason.clone(), info.metadata.clone()),

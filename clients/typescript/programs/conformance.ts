@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Code } from "@connectrpc/connect";
 import type { RecordBatch } from "apache-arrow";
 import {
+  BadAnswerError,
   type CoverageSpan,
   CoverageState,
   connect,
@@ -62,6 +63,9 @@ async function outcomeOf(history: HistoryClient, one: Case): Promise<Outcome> {
 function failed(error: MarketHistoryError): Outcome {
   if (error instanceof IncompleteStreamError) {
     return { rows: 0, digest: null, error: "STREAM_CUT", message: error.message };
+  }
+  if (error instanceof BadAnswerError) {
+    return { rows: 0, digest: null, error: "CONTRACT_BROKEN", message: error.message };
   }
   const { reason, metadata, retryAfterMs, message } = error;
   const digest = reason === "" ? null : errorDigest(reason, metadata, retryAfterMs);

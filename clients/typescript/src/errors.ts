@@ -59,12 +59,18 @@ export class BadAnswerError extends MarketHistoryError {
   }
 }
 
+/** How Connect begins to say that bytes are no message. It is a status of its own, without a cause. */
+const UNPARSABLE = "parse binary: ";
+
 /** Our error for whatever a call threw. */
 export function errorOf(failure: unknown): MarketHistoryError {
   if (failure instanceof MarketHistoryError) {
     return failure;
   }
   const status = ConnectError.from(failure);
+  if (status.code === Code.Internal && status.rawMessage.startsWith(UNPARSABLE)) {
+    return new BadAnswerError("the server sent a message that cannot be read", failure);
+  }
   const facts: { -readonly [Key in keyof ErrorFacts]: ErrorFacts[Key] } = { code: status.code, cause: failure };
   for (const detail of status.details) {
     if ("type" in detail && detail.type === "google.rpc.ErrorInfo") {

@@ -101,6 +101,8 @@ func told(err error) (reason, digest string) {
 	switch {
 	case errors.Is(err, markethistory.ErrStreamCut):
 		return "STREAM_CUT", ""
+	case errors.Is(err, markethistory.ErrBadAnswer):
+		return "CONTRACT_BROKEN", ""
 	case !errors.As(err, &failure):
 		return err.Error(), ""
 	case failure.Reason == "":

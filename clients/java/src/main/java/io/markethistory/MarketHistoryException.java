@@ -54,6 +54,9 @@ public class MarketHistoryException extends RuntimeException {
 
   /** What the status of a failed call says; the only place where one becomes our exception. */
   static MarketHistoryException of(StatusRuntimeException failure) {
+    if (isUnreadable(failure)) {
+      return new BadAnswerException("the server sent a message that cannot be read", failure);
+    }
     var info = ErrorInfo.getDefaultInstance();
     Duration retryAfter = null;
     var status = StatusProto.fromThrowable(failure);
@@ -75,6 +78,16 @@ public class MarketHistoryException extends RuntimeException {
     var message = told == null ? code.name() : told;
     return new MarketHistoryException(
         code, message, info.getReason(), info.getMetadataMap(), retryAfter, failure);
+  }
+
+  /** Whether the call was ended here: its answer is no message. gRPC says CANCELLED then. */
+  private static boolean isUnreadable(StatusRuntimeException failure) {
+    for (var cause = failure.getCause(); cause != null; cause = cause.getCause()) {
+      if (cause instanceof InvalidProtocolBufferException) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /**

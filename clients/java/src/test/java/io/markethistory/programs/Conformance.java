@@ -4,6 +4,7 @@ import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.protobuf.Timestamp;
 import io.grpc.TlsChannelCredentials;
+import io.markethistory.BadAnswerException;
 import io.markethistory.IncompleteStreamException;
 import io.markethistory.MarketHistoryClient;
 import io.markethistory.MarketHistoryException;
@@ -111,6 +112,8 @@ public final class Conformance {
       };
     } catch (IncompleteStreamException cut) {
       return new Outcome(0, null, "STREAM_CUT", cut.getMessage());
+    } catch (BadAnswerException broken) {
+      return new Outcome(0, null, "CONTRACT_BROKEN", broken.getMessage());
     } catch (MarketHistoryException error) {
       return failed(error);
     }

@@ -3,7 +3,7 @@
 `PageFetcher` does one page of bars (trade_pages.py one of trades); all of its state is in the store, so it can die at
 any moment: what was committed is covered, what was not is asked for again. `Backfill` is one caller's walk over the
 pages of a plan; callers whose plans share pages share the fetches. A page whose answer says nothing about the window
-is remembered as unreachable for an hour (`Probes`), so that nobody asks in a loop.
+is remembered as unreachable for a while (probes.py), so that nobody asks in a loop.
 
 Never does: decide what is missing (planner.py does), or send rows to anybody (they are read from the store).
 """
@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from historyd.coverage import Fact, Unreachable
+from historyd.coverage import Fact
 from historyd.engine.opening import of_stored_series
 from historyd.errors import BadAnswer
 from historyd.leases.base import LeaseLost
-from historyd.model.time_range import EARLIEST, MICROS_PER_S, TimeRange, between
+from historyd.model.time_range import EARLIEST, TimeRange, between
 from historyd.planner import Horizon, missing
 from historyd.quality.bars import judge_bars
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from historyd.engine.probes import Probes
     from historyd.engine.retrying import Retrying
     from historyd.engine.singleflight import Caller, Flight, SingleFlight
     from historyd.leases.base import Leases
@@ -43,8 +44,6 @@ LOOKAHEAD: Final = 4
 """Pages of one caller under way at once: enough to commit one while the next is asked for."""
 URGENT_PAGES: Final = 8
 """A walk of at most so many pages goes before longer ones where callers wait for quota: somebody waits for it now."""
-PROBE_TTL: Final = 3600 * MICROS_PER_S
-"""How long an unreachable window is not asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +77,6 @@ class PageOutcome:
     call_count: int = 0
     quarantined_count: int = 0
     is_partial: bool = False
-
-
-class Probes:
-    """Windows that the venue was seen not to serve, for an hour each."""
-
-    def __init__(self, clock: Callable[[], int]) -> None:
-        self._clock = clock
-        self._seen: dict[SeriesId, list[tuple[int, Unreachable]]] = {}
-
-    def add(self, series: SeriesId, window: TimeRange, reason: str) -> None:
-        """Remembers that the venue did not serve the window now."""
-        self._seen.setdefault(series, []).append((self._clock(), Unreachable(window, reason)))
-
-    def of(self, series: SeriesId, believed_since: int | None = None) -> list[Unreachable]:
-        """What is still remembered of a series, of that only what was seen since `believed_since`."""
-        oldest = self._clock() - PROBE_TTL
-        fresh = [(seen_at, hit) for seen_at, hit in self._seen.get(series, ()) if seen_at >= oldest]
-        self._seen[series] = fresh
-        if not fresh:
-            del self._seen[series]
-        return [hit for seen_at, hit in fresh if believed_since is None or seen_at >= believed_since]
 
 
 class Fetcher(Protocol):

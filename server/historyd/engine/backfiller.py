@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from historyd.coverage import disjoin
-from historyd.engine.backfill import URGENT_PAGES, Backfill, PageFetcher, PageJob, PageOutcome, Probes
+from historyd.engine.backfill import URGENT_PAGES, Backfill, PageFetcher, PageJob, PageOutcome
 from historyd.engine.opening import Opener
+from historyd.engine.probes import Probes
 from historyd.engine.retrying import Retrying
 from historyd.engine.singleflight import Caller, SingleFlight
 from historyd.engine.trade_pages import TradeFetcher

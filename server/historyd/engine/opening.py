@@ -20,7 +20,7 @@ from historyd.model.timeframe import Timeframe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from historyd.engine.backfill import Probes
+    from historyd.engine.probes import Probes
     from historyd.engine.retrying import Retrying
     from historyd.engine.singleflight import Flight
     from historyd.model.series import SeriesId

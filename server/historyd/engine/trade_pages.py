@@ -26,7 +26,8 @@ from historyd.quality.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from historyd.engine.backfill import PageJob, Probes
+    from historyd.engine.backfill import PageJob
+    from historyd.engine.probes import Probes
     from historyd.engine.retrying import Retrying
     from historyd.engine.singleflight import Flight
     from historyd.leases.base import Leases

@@ -22,8 +22,9 @@ from historyd.observability.logging import log_to_stderr
 from historyd.observability.receivers import NoReceiver, receivers_of
 from historyd.ratelimit.options import RateLimiterOptions, Scope
 from historyd.ratelimit.process import ProcessLimiters
-from historyd.service.access import Access, Tls
+from historyd.service.access import Access
 from historyd.service.server import HistoryServer
+from historyd.service.tls import Tls
 from historyd.sources.nearest import ccxt_ids, nearest_names
 from historyd.sources.options import ExchangeOptions
 from historyd.stores.places import describe, open_place
@@ -79,7 +80,7 @@ def access_of(config: Config) -> Access:
     if config.tls is None:
         return Access(tokens=config.tokens)
     try:
-        tls = Tls.load(config.tls.certificate, config.tls.key, config.tls.client_ca)
+        tls = Tls(config.tls.certificate, config.tls.key, config.tls.client_ca)
     except OSError as error:
         raise ConfigError([f"tls: {error.filename} cannot be read: {error.strerror}"]) from None
     except ValueError as error:

@@ -65,7 +65,10 @@ def _check_token(text: str) -> str:
 
 
 class TlsConfig(_Section):
-    """Files in PEM: the server's certificate, with what signed it, and its key; `client_ca`: clients show one too."""
+    """Files in PEM: the server's certificate, with what signed it, and its key; `client_ca`: clients show one too.
+
+    They are read anew when they change.
+    """
 
     certificate: Path
     key: Path

@@ -162,6 +162,32 @@ async def test_a_server_that_asks_clients_for_a_certificate(tmp_path: Path, auth
                 await history.coverage(SERIES)
 
 
+async def test_a_certificate_is_renewed_without_a_restart(tmp_path: Path, authority: Authority) -> None:
+    renewing = Authority(tmp_path, "renewing")
+
+    async def problem_of(trusted: Authority) -> str | None:
+        async with aio.connect(target, tls=Tls(ca=trusted.file), retry=ONE_TRY) as history:
+            try:
+                await history.coverage(SERIES)
+            except Unavailable as refused:
+                return str(refused)
+        return None
+
+    async with (
+        serving(tmp_path, tls_of(authority)) as target,
+        aio.connect(target, tls=Tls(ca=authority.file)) as connected,
+    ):
+        assert await connected.coverage(SERIES)
+        assert await problem_of(renewing) is not None
+        pair = renewing.pair("server")  # the same files
+        assert await problem_of(renewing) is None
+        assert await problem_of(authority) is not None
+        pair.key.write_text("no key")
+        assert await problem_of(renewing) is None
+        assert await connected.coverage(SERIES)  # over the connection that it has
+    assert "the certificate read before stays in use" in (tmp_path / "log").read_text()
+
+
 async def test_the_command_line_takes_token_and_authority_from_the_environment(
     tmp_path: Path, authority: Authority
 ) -> None:

@@ -1,4 +1,4 @@
-"""Who may ask: the TLS that the port speaks, and the tokens that calls must carry.
+"""Who may ask: whether the port speaks TLS (tls.py), and the tokens that calls must carry.
 
 With tokens, every call needs `authorization: Bearer TOKEN` in its metadata, Flight's too. Free are health checks, so
 that what watches a server needs no secret, and reflection, which tells the contract that everybody can read anyway.
@@ -8,7 +8,6 @@ Never does: read a configuration, or decide what a caller may do: who may ask ma
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import compare_digest
@@ -23,45 +22,14 @@ from historyd.service.interceptors import abort
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from pathlib import Path
 
     from historyd.service.calls import Calls
+    from historyd.service.tls import Tls
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 _FREE: Final = (f"/{health.SERVICE_NAME}/", "/grpc.reflection.")  # of each version: clients ask for the newest first
 _SCHEME: Final = "bearer "
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """A certificate with its key and, if clients must show one too, who signs theirs; all in PEM."""
-
-    certificate: bytes
-    key: bytes = field(repr=False)
-    client_ca: bytes | None = None
-
-    @classmethod
-    def load(cls, certificate: Path, key: Path, client_ca: Path | None = None) -> Tls:
-        """Reads the files. Raises OSError if one cannot be read, ValueError if they do not belong together."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority = None if client_ca is None else client_ca.read_bytes()
-        loaded = cls(certificate.read_bytes(), key.read_bytes(), authority)
-        try:
-            context.load_cert_chain(certificate, key, password="")
-        except ssl.SSLError:
-            raise ValueError(f"{certificate} and {key} are no certificate and its key, without a password") from None
-        try:
-            if client_ca is not None:
-                context.load_verify_locations(client_ca)
-        except ssl.SSLError:
-            raise ValueError(f"{client_ca} holds no certificate") from None
-        return loaded
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """The same for gRPC."""
-        pairs = [(self.key, self.certificate)]
-        return grpc.ssl_server_credentials(pairs, self.client_ca, require_client_auth=self.client_ca is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +43,7 @@ class Access:
         """What whoever runs the server should know if it listens on `HOST:PORT`."""
         if _is_loopback(listen.rpartition(":")[0]):
             return
-        if not self.tokens and (self.tls is None or self.tls.client_ca is None):
+        if not self.tokens and not (self.tls and self.tls.asks_clients):
             yield f"{listen} is open to whoever reaches it: set tokens, or listen on 127.0.0.1"
         elif self.tls is None:
             yield f"{listen} has tokens but no TLS: whoever sees the traffic can read them"

@@ -1,9 +1,9 @@
 """`clients`: a stored year of minutes to a table of each language, against that language's own Arrow Flight client.
 
 Ours reads from a real historyd on its store, Flight's from a stock server that has the rows in memory. Each client is
-one process that reads many times (steady; what a JIT compiles is compiled), the contenders in turns. How fast a process
-is depends on where its memory came to lie, so all are started anew some times. Ratios are speed by speed, medians over
-paired rounds; peak memory is that of the client's process over all its reads.
+one process that reads many times (steady; what a JIT compiles is compiled), one language after the other, its two
+clients in turns. How fast a process is depends on where its memory came to lie, so all are started anew some times.
+Ratios are speed by speed, medians over paired rounds; peak memory is that of the client's process over all its reads.
 `make clients-bench` builds the programs of the other languages first.
 """
 
@@ -84,9 +84,9 @@ def reading(language: str, peer: str, arguments: list[str], rows: int) -> Iterat
 
 def run(
     rows: int = 525_600,
-    rounds: int = 7,
-    warm_up: int = 30,
-    sessions: int = 9,
+    rounds: int = 9,
+    warm_up: int = 100,
+    sessions: int = 7,
     languages: tuple[str, ...] = tuple(PEERS),
 ) -> dict[str, Any]:
     """Measures all clients of these languages, in some sessions of fresh processes."""
@@ -108,24 +108,33 @@ def _session(
     store: Path, rows: int, rounds: int, warm_up: int, languages: tuple[str, ...]
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Seconds of each reader's reads, by round, and the most memory it had."""
-    with ExitStack() as stack:
-        _, address = stack.enter_context(historyd(store))
-        flight = stack.enter_context(serving("benchmarks.rig.flight", str(rows)))
+    seconds: dict[str, list[float]] = {}
+    memory: dict[str, float] = {}
+    with historyd(store) as (_, address), serving("benchmarks.rig.flight", str(rows)) as flight:
         window = [moment.isoformat().replace("+00:00", "Z") for moment in (start_of(rows), END)]
         arguments = {
             "history": [address, series_of(rows), *window],
             "flight": [flight.ready_line, json.dumps({"rows": rows})],
         }
-        readers = {
+        for language in languages:
+            with _readers(language, arguments, rows) as readers:
+                for reader in readers.values():
+                    for _ in range(warm_up):
+                        reader.read()
+                contenders = {name: reader.read for name, reader in readers.items()}
+                seconds |= paired(f"{language}, {rows} rows", rounds, contenders)
+                memory |= {name: reader.peak_rss_mb() for name, reader in readers.items()}
+    return seconds, memory
+
+
+@contextmanager
+def _readers(language: str, arguments: dict[str, list[str]], rows: int) -> Iterator[dict[str, Reader]]:
+    """The readers of a language, by its name and the peer's."""
+    with ExitStack() as stack:
+        yield {
             f"{language} {peer}": stack.enter_context(reading(language, peer, arguments[peer], rows))
-            for language in languages
             for peer in PEERS[language]
         }
-        for reader in readers.values():
-            for _ in range(warm_up):
-                reader.read()
-        found = paired(f"{rows} rows", rounds, {name: reader.read for name, reader in readers.items()})
-        return found, {name: reader.peak_rss_mb() for name, reader in readers.items()}
 
 
 def _told(rows: int, seconds: dict[str, list[float]], memory: dict[str, float]) -> dict[str, Any]:

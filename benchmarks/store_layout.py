@@ -106,7 +106,7 @@ async def _open(stack: AsyncExitStack, directory: Path, block_rows: int, codec: 
     form = blocks.BlockForm(full_rows=dict.fromkeys(Kind, block_rows))
     store = await stack.enter_async_context(open_embedded(directory / f"{block_rows}-{codec}.db", form=form))
     # Frames on the wire are alike for all, so that only the layout differs.
-    store._most_rows = dict.fromkeys(Kind, max(FRAME_ROWS, block_rows))  # noqa: SLF001
+    store._reader._most_rows = dict.fromkeys(Kind, max(FRAME_ROWS, block_rows))  # noqa: SLF001
     await store.open_series(SERIES, Origin("bench"), Layout(PAGE))
     return Measured(block_rows, codec, store)
 

@@ -16,7 +16,9 @@ from historyd.model.page import Layout
 from historyd.model.venue import Origin
 from historyd.stores import sqlite as storage
 from historyd.stores.block_table import BlockTable
-from historyd.stores.embedded import STEPS_AHEAD, open_embedded
+from historyd.stores.embedded import open_embedded
+from historyd.stores.embedded_reader import STEPS_AHEAD
+from historyd.stores.lane import Lane
 from historyd.stores.packs import Packs
 from tests.embedded import PAGE, commit_page, fill, row_count
 from tests.packing import KeepingPacker, Pack, rows_of
@@ -161,17 +163,63 @@ async def test_a_stalled_reader_is_one_turn_ahead_and_no_more(tmp_path: Path, mo
         assert len(loaded) <= 1 + 2 * STEPS_AHEAD
 
 
-async def test_packs_driven_out_while_a_reader_stalls_are_read_as_rows(
+async def test_a_window_read_again_and_again_takes_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was written since: where its rows are is known, and its edges are in memory."""
+    window = minutes(10, 50_000)
+    rows, asked = bars(range(60_000)), []
+    submit = Lane.submit
+
+    def counted(lane: Lane, work: Any) -> Any:
+        asked.append(work)
+        return submit(lane, work)
+
+    async with open_embedded(tmp_path / "store.db") as store:
+        await store.open_series(BTC, Origin("planted"), Layout(1_000))
+        await store.commit(BTC, answer(minutes(0, 60_000), rows), rows)
+        monkeypatch.setattr(Lane, "submit", counted)
+        for last in (False, False, False, True):
+            asked.clear()
+            found = [one async for one in store.read_packed(BTC, window, None, KeepingPacker())]
+            assert pa.Table.from_batches(map(rows_of, found)) == pa.Table.from_batches([rows.slice(10, 49_990)])
+            assert bool(asked) != last
+        await commit_page(store, 40, asked_at=10**15 + 1)
+        found = [one async for one in store.read_packed(BTC, window, None, KeepingPacker())]
+        assert pa.Table.from_batches(map(rows_of, found))["close"].to_pylist()[39_990:40_990] == [40.0] * PAGE
+
+
+async def test_blocks_whose_packs_were_driven_out_are_packed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step only names the blocks whose packs were kept, so nobody holds them for the reader."""
+    """There is room for two."""
+    rows = bars(range(70_000))
+    monkeypatch.setattr("historyd.stores.embedded_reader.Packs", lambda: Packs(5 * rows.slice(0, 16_384).nbytes // 2))
+    async with open_embedded(tmp_path / "store.db") as store:
+        await store.open_series(BTC, Origin("planted"), Layout(1_000))
+        await store.commit(BTC, answer(minutes(0, 70_000), rows), rows)
+
+        async def packed(first: int, times: int) -> list[bool]:
+            window = minutes(first, first + 32_768)
+            for _ in range(times):
+                found = [one async for one in store.read_packed(BTC, window, None, KeepingPacker())]
+            return [isinstance(one, Pack) for one in found]
+
+        for first in (0, 32_768, 0):
+            assert await packed(first, 1) == [False, False]
+            assert await packed(first, 3) == [True, True]
+
+
+@pytest.mark.parametrize("reads_before", [2, 3])
+async def test_packs_driven_out_while_a_reader_stalls_are_read_as_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads_before: int
+) -> None:
+    """A step, or an outline, only names the blocks whose packs were kept, so nobody holds them for the reader."""
     packs = Packs()
-    monkeypatch.setattr("historyd.stores.embedded.Packs", lambda: packs)
+    monkeypatch.setattr("historyd.stores.embedded_reader.Packs", lambda: packs)
     async with open_embedded(tmp_path / "store.db") as store:
         rows = bars(range(100_000))
         await store.open_series(BTC, Origin("planted"), Layout(1_000))
         await store.commit(BTC, answer(minutes(0, 100_000), rows), rows)
-        for _ in range(2):
+        for _ in range(reads_before):
             async for _found in store.read_packed(BTC, minutes(0, 100_000), None, KeepingPacker()):
                 pass
         stalled = store.read_packed(BTC, minutes(0, 100_000), None, KeepingPacker())
@@ -180,6 +228,8 @@ async def test_packs_driven_out_while_a_reader_stalls_are_read_as_rows(
         monkeypatch.setattr(packs, "get", lambda _name: None)
         found += [one async for one in stalled]
         assert not any(isinstance(one, Pack) for one in found[1:])
+        assert pa.Table.from_batches(map(rows_of, found)) == pa.Table.from_batches([rows])
+        found = [one async for one in store.read_packed(BTC, minutes(0, 100_000), None, KeepingPacker())]
         assert pa.Table.from_batches(map(rows_of, found)) == pa.Table.from_batches([rows])
 
 

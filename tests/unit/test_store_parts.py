@@ -18,9 +18,10 @@ from historyd.model.time_range import MICROS_PER_MS, TimeRange
 from historyd.model.timeframe import Timeframe
 from historyd.stores import blocks
 from historyd.stores.flat import open_flat
+from historyd.stores.ledger import Edition
 from historyd.stores.spans import UNCOUNTED, added, clipped, folded
 from historyd.stores.sql import parse_statements
-from historyd.stores.tails import MOST_SERIES, Tail, Tails
+from historyd.stores.tails import MOST_SERIES, Tails
 from tests.rows import MINUTE, bars, minutes, trades
 
 if TYPE_CHECKING:
@@ -125,22 +126,22 @@ def test_single_rows_of_a_flat_block_are_those_of_the_whole(opens: list[int], mi
             assert flat.batch(1, len(opens) - 1).equals(batch.slice(1))
 
 
-def test_a_kept_tail_is_only_given_for_its_version_and_length() -> None:
+def test_a_kept_tail_is_only_given_for_its_edition_and_length() -> None:
     tails = Tails()
-    tails.keep(Tail(1, 5), bars(range(10)))
-    kept = tails.get(Tail(1, 5), 3)
+    tails.keep(Edition(1, 5), bars(range(10)))
+    kept = tails.get(Edition(1, 5), 3)
     assert kept is not None
     assert kept.equals(bars(range(7, 10)))
-    assert tails.get(Tail(1, 6), 3) is None
-    assert tails.get(Tail(1, 5), 11) is None
-    assert tails.get(Tail(2, 5), 3) is None
+    assert tails.get(Edition(1, 6), 3) is None
+    assert tails.get(Edition(1, 5), 11) is None
+    assert tails.get(Edition(2, 5), 3) is None
 
 
 def test_tails_of_too_many_series_push_out_the_one_not_used_for_longest() -> None:
     tails = Tails()
     for series in range(MOST_SERIES):
-        tails.keep(Tail(series, 0), bars(range(2)))
-    assert tails.get(Tail(0, 0), 1) is not None
-    tails.keep(Tail(MOST_SERIES, 0), bars(range(2)))
-    assert tails.get(Tail(1, 0), 1) is None
-    assert tails.get(Tail(0, 0), 1) is not None
+        tails.keep(Edition(series, 0), bars(range(2)))
+    assert tails.get(Edition(0, 0), 1) is not None
+    tails.keep(Edition(MOST_SERIES, 0), bars(range(2)))
+    assert tails.get(Edition(1, 0), 1) is None
+    assert tails.get(Edition(0, 0), 1) is not None

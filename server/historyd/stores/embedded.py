@@ -11,32 +11,29 @@ refused. Never does: hold a snapshot or a connection between two steps of a read
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from historyd.errors import CorruptPage, StoreUnavailable
+from historyd.errors import StoreUnavailable
 from historyd.model.page import Pages
 from historyd.model.rows import Quarantined
 from historyd.model.series import Kind, SeriesId
-from historyd.model.time_range import TimeRange, between
+from historyd.model.time_range import TimeRange
 from historyd.model.venue import Origin
 from historyd.stores.base import StoredSeries
-from historyd.stores.block_table import Block, BlockTable, KnownSeries
+from historyd.stores.block_table import BlockTable, KnownSeries
 from historyd.stores.blocks import BlockForm, times
+from historyd.stores.embedded_reader import EmbeddedReader
 from historyd.stores.lane import Lane
-from historyd.stores.ledger import Ledger, all_series, covered_spans
-from historyd.stores.packs import Packs
+from historyd.stores.ledger import Ledger, covered_spans
 from historyd.stores.spans import UNCOUNTED, clipped
 from historyd.stores.sqlite import SQL, LogBound, check, connect, give_back, prepare, sole_writer
-from historyd.stores.steps import Packing, Step, last_step, packed_step, read_step, resumed
-from historyd.stores.tails import MOST_ROWS, Tail, Tails
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-    from concurrent.futures import Future
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -46,14 +43,8 @@ if TYPE_CHECKING:
     from historyd.model.rows import RowKey
     from historyd.stores.base import Packer, Rows
 
-T = TypeVar("T")
-
 _READERS: Final = 4
 """Threads that read; a step takes about a millisecond, so a few serve many streams."""
-_ROOM: Final = 5 / 4
-"""A batch may hold so many times a full block's rows, so that a remainder travels with the block before it."""
-STEPS_AHEAD: Final = 3
-"""Steps that a thread does in one go while rows are handed out: to wake it costs about as much as one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +107,8 @@ class EmbeddedStore:
         self._uuid = uuid
         self._readers = readers
         self._writing = writing
-        self._most_rows = {kind: int(rows * _ROOM) for kind, rows in form.full_rows.items()}
         self._verified = verified
-        self._tails = Tails()
-        self._packs = Packs()
+        self._reader = EmbeddedReader(readers, None if writing is None else writing.ledger, form, verified)
 
     @property
     def uuid(self) -> str:
@@ -128,7 +117,7 @@ class EmbeddedStore:
 
     async def layout(self, series: SeriesId) -> Layout | None:
         """How the series is cut into pages; None if it was never written."""
-        known = await self._find(series)
+        known = await self._reader.find(series)
         return None if known is None else known.layout
 
     async def open_series(self, series: SeriesId, origin: Origin, layout: Layout) -> Layout:
@@ -163,7 +152,7 @@ class EmbeddedStore:
 
         From memory, but for the first time a series is asked for and spans with gaps that the window cuts.
         """
-        known = await self._find(series)
+        known = await self._reader.find(series)
         if known is None:
             return []
         grid = Pages.of(series, known.layout).grid if series.kind is Kind.OHLCV else None
@@ -178,65 +167,21 @@ class EmbeddedStore:
         self, series: SeriesId, window: TimeRange, after: RowKey | None = None
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Rows of the window in key order, only those after `after`; a few steps are in memory."""
-        return self._stream(series, partial(self._first, window, after), self._several)
+        return self._reader.read(series, window, after)
 
-    async def read_packed(
+    def read_packed(
         self, series: SeriesId, window: TimeRange, after: RowKey | None, packer: Packer
     ) -> AsyncGenerator[Rows, None]:
         """As `read`; blocks that are read again and again come as the packer made them."""
-        packing = Packing(packer, self._packs)
-        async with aclosing(self._packed(series, window, after, packing)) as found:
-            async for rows in found:
-                packed = packing.kept(rows) if isinstance(rows, Block) else rows
-                if packed is not None:
-                    yield packed
-                    continue
-                # It was driven out since its step named it.
-                assert isinstance(rows, Block)
-                async with aclosing(self.read(series, TimeRange(rows.first_ts, rows.last_ts + 1))) as batches:
-                    async for batch in batches:
-                        yield batch
+        return self._reader.read_packed(series, window, after, packer)
 
-    def _packed(
-        self, series: SeriesId, window: TimeRange, after: RowKey | None, packing: Packing
-    ) -> AsyncGenerator[Rows | Block, None]:
-        """The rows of the window; blocks whose packs are kept by name."""
-
-        def go_on(
-            rest: TimeRange, table: BlockTable, known: KnownSeries, most_loads: int = STEPS_AHEAD
-        ) -> Step[Rows | Block]:
-            return packed_step(table, known, rest, self._most_rows[known.id.kind], packing, most_loads)
-
-        def begin(table: BlockTable, known: KnownSeries) -> Step[Rows | Block]:
-            if after is None:
-                return go_on(window, table, known, most_loads=1)
-            step = self._first(window, after, table, known)
-            return Step([*step.batches], step.rest)
-
-        return self._stream(series, begin, go_on)
-
-    async def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
-        """The last `count` rows before `before`, in ascending key order; a few steps are in memory.
-
-        From memory if nothing was written to the series since the same was asked.
-        """
-        tail = self._tail_before(series, before)
-        kept = None if tail is None else self._tails.get(tail, count)
-        if kept is not None:
-            yield kept
-            return
-        most_rows = self._most_rows[series.kind]
-        begin = partial(last_step, count=count, end=before, most_rows=most_rows)
-        steps = self._stream(series, begin, self._several)
-        async with aclosing(steps) as batches:
-            async for batch in batches:
-                yield batch
-                if tail is not None and batch.num_rows == count <= MOST_ROWS:
-                    self._tails.keep(tail, batch)
+    def read_last(self, series: SeriesId, count: int, before: int) -> AsyncGenerator[pa.RecordBatch, None]:
+        """The last `count` rows before `before`, in ascending key order; a few steps are in memory."""
+        return self._reader.read_last(series, count, before)
 
     async def quarantined_count(self, series: SeriesId, window: TimeRange) -> int:
         """How many rows of the window were set aside."""
-        known = await self._find(series)
+        known = await self._reader.find(series)
         if known is None or (self._writing and not self._writing.ledger.quarantined.get(known.number)):
             return 0
         bounds = {"series": known.number, "since": window.start, "until": window.end}
@@ -245,7 +190,7 @@ class EmbeddedStore:
 
     async def quarantined(self, series: SeriesId, window: TimeRange) -> list[Quarantined]:
         """The rows of the window that were set aside."""
-        known = await self._find(series)
+        known = await self._reader.find(series)
         if known is None:
             return []
         bounds = {"series": known.number, "since": window.start, "until": window.end}
@@ -257,7 +202,7 @@ class EmbeddedStore:
 
         Where the older rows were damaged, nothing is noted.
         """
-        known = await self._find(series)
+        known = await self._reader.find(series)
         if known is None:
             return []
         bounds = {"series": known.number, "since": window.start, "until": window.end}
@@ -298,26 +243,10 @@ class EmbeddedStore:
         """What the store takes on the disk."""
         return await self._readers.run(partial(_usage, self._path))
 
-    def _tail_before(self, series: SeriesId, instant: int) -> Tail | None:
-        """The tail of a series as of now, if it is known to have no row at or after the instant."""
-        if self._writing is None:
-            return None
-        ledger = self._writing.ledger
-        known = ledger.known.get(series)
-        spans = ledger.spans.get(known.number) if known is not None else None
-        if known is None or not spans or spans[-1].range.end > instant:
-            return None
-        return Tail(known.number, ledger.versions.get(known.number, 0))
-
     def _may_write(self) -> Writing:
         if self._writing is None:
             raise StoreUnavailable("the store was opened for reading only", cause="read-only")
         return self._writing
-
-    async def _find(self, series: SeriesId) -> KnownSeries | None:
-        if self._writing is not None:
-            return self._writing.ledger.known.get(series)
-        return (await self._readers.run(all_series)).get(series)
 
     async def _spans(self, known: KnownSeries) -> Sequence[Covered]:
         if self._writing is None:
@@ -329,66 +258,10 @@ class EmbeddedStore:
             spans = await self._writing.lane.run(lambda _con: ledger.covered(known))
         return spans
 
-    async def _stream(
-        self,
-        series: SeriesId,
-        begin: Callable[[BlockTable, KnownSeries], Step[T]],
-        go_on: Callable[[TimeRange, BlockTable, KnownSeries], Step[T]],
-    ) -> AsyncGenerator[T, None]:
-        """The batches of the first step and of all that follow, which are read while those before are handed out."""
-        known = await self._find(series)
-        if known is None:
-            return
-        ahead: Future[Step[T]] | None = self._submit(known, begin)
-        try:
-            while ahead is not None:
-                step = await asyncio.wrap_future(ahead)
-                ahead = None if step.rest is None else self._submit(known, partial(go_on, step.rest))
-                for batch in step.batches:
-                    yield batch
-        finally:
-            if ahead is not None:
-                ahead.cancel()
-
-    def _submit(self, known: KnownSeries, work: Callable[[BlockTable, KnownSeries], Step[T]]) -> Future[Step[T]]:
-        return self._readers.submit(lambda con: work(self._table(con), known))
-
-    def _first(
-        self, window: TimeRange, after: RowKey | None, table: BlockTable, known: KnownSeries
-    ) -> Step[pa.RecordBatch]:
-        wanted = window if after is None else between(max(window.start, after.ts), window.end)
-        if wanted is None:
-            return Step([], None)
-        step = self._next(wanted, table, known)
-        return step if after is None else Step(resumed(step.batches, after), step.rest)
-
-    def _next(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step[pa.RecordBatch]:
-        return read_step(table, known, window, self._most_rows[known.id.kind])
-
-    def _several(self, window: TimeRange, table: BlockTable, known: KnownSeries) -> Step[pa.RecordBatch]:
-        """Some steps as one; damage ends them, and is told by the next one if there are rows before it."""
-        batches: list[pa.RecordBatch] = []
-        rest: TimeRange | None = window
-        for _ in range(STEPS_AHEAD):
-            if rest is None:
-                break
-            try:
-                step = self._next(rest, table, known)
-            except CorruptPage:
-                if not batches:
-                    raise
-                break
-            batches += step.batches
-            rest = step.rest
-        return Step(batches, rest)
-
     def _count(self, con: sqlite3.Connection, known: KnownSeries, windows: Sequence[TimeRange]) -> list[int]:
-        table = self._table(con)
+        table = BlockTable(con, self._verified)
         with table.snapshot():  # else a block may be joined with others before it is read
             return [table.count(known, window) for window in windows]
-
-    def _table(self, con: sqlite3.Connection) -> BlockTable:
-        return BlockTable(con, self._verified)
 
 
 def _identify(path: Path, con: sqlite3.Connection) -> str:

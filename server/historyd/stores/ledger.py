@@ -12,7 +12,7 @@ read it from any thread, it is replaced as a whole and never changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from historyd.coverage import Covered, Fact, subtract
 from historyd.errors import CorruptPage, OriginMismatch
@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 
 _ALWAYS = TimeRange(-LATEST, 2 * LATEST)
 """Wider than any range that can be asked for."""
+
+
+class Edition(NamedTuple):
+    """A series, by its number in the file, as it was until its next change."""
+
+    series: int
+    version: int
 
 
 class Ledger:
@@ -106,6 +113,11 @@ class Ledger:
         self.quarantined[known.number] = set_aside
         self._publish(known, None)
         return removed
+
+    def edition(self, series: SeriesId) -> Edition | None:
+        """Names what is stored of a series now; None if nothing is."""
+        known = self.known.get(series)
+        return None if known is None else Edition(known.number, self.versions.get(known.number, 0))
 
     def covered(self, series: KnownSeries) -> Sequence[Covered]:
         """The covered spans of a series, kept in `spans` from now on."""

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from historyd.errors import CorruptPage
 from historyd.model.time_range import between
 from historyd.stores import blocks
+from historyd.stores.block_table import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     import pyarrow as pa
 
     from historyd.model.rows import RowKey
     from historyd.model.time_range import TimeRange
     from historyd.stores.base import Packed, Packer, Rows
-    from historyd.stores.block_table import Block, BlockTable, KnownSeries
+    from historyd.stores.block_table import BlockTable, KnownSeries
     from historyd.stores.packs import Packs
 
 
@@ -33,8 +34,19 @@ _MOST_PACKS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """A whole block's rows, packed just now or not yet. The next read may know them by the block's name."""
+
+    rows: Rows
+
+
+Part: TypeAlias = "pa.RecordBatch | Loaded | Block"
+"""Of a read that may come packed: rows of pieces of blocks, of a whole block, or a block whose pack is kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Step(Generic[T]):
-    """Batches of one step, or packs, and the window that is left; None at the end."""
+    """Batches of one step, or parts, and the window that is left; None at the end."""
 
     batches: list[T]
     rest: TimeRange | None
@@ -54,6 +66,16 @@ class Packing:
         """The pack of a block, if there is one."""
         return self.packs.get(self._name(block))
 
+    def rows_of(self, part: Part) -> Rows | None:
+        """What is handed out of a part; None if it is a block whose pack is not kept any more."""
+        if isinstance(part, Block):
+            return self.kept(part)
+        return part.rows if isinstance(part, Loaded) else part
+
+    def keeps(self, parts: Iterable[Part]) -> bool:
+        """Whether the packs of all blocks among the parts are kept."""
+        return all(self.kept(part) is not None for part in parts if isinstance(part, Block))
+
     def of(self, block: Block, batch: pa.RecordBatch) -> Rows:
         """The pack of a block, if it is read often, else its rows."""
         packed = self.packs.make(self._name(block), batch.nbytes, lambda: self.packer.pack(batch))
@@ -71,12 +93,12 @@ def read_step(table: BlockTable, series: KnownSeries, window: TimeRange, most_ro
 
 def packed_step(
     table: BlockTable, series: KnownSeries, window: TimeRange, most_rows: int, packing: Packing, most_loads: int
-) -> Step[Rows | Block]:
+) -> Step[Part]:
     """The first rows of the window: blocks that stand alone, packed if they are read often, then as `read_step`.
 
     Loads at most `most_loads` blocks that stand alone; those whose packs are kept are named. Raises CorruptPage.
     """
-    found: list[Rows | Block] = []
+    found: list[Part] = []
     rest: TimeRange | None = window
     try:
         with table.snapshot():
@@ -88,7 +110,7 @@ def packed_step(
                 if len(found) == _MOST_PACKS or (not is_kept and most_loads == 0):
                     return Step(found, rest)
                 most_loads -= not is_kept
-                found.append(block if is_kept else packing.of(block, table.load(series, block)))
+                found.append(block if is_kept else Loaded(packing.of(block, table.load(series, block))))
                 rest = between(block.last_ts + 1, window.end)
     except CorruptPage:
         if not found:

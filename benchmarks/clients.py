@@ -86,7 +86,7 @@ def run(
     rows: int = 525_600,
     rounds: int = 9,
     warm_up: int = 100,
-    sessions: int = 7,
+    sessions: int = 9,
     languages: tuple[str, ...] = tuple(PEERS),
 ) -> dict[str, Any]:
     """Measures all clients of these languages, in some sessions of fresh processes."""

@@ -18,7 +18,8 @@ from historyd.errors import CorruptPage
 from historyd.model.time_range import TimeRange, between
 from historyd.stores.block_table import Block, BlockTable, KnownSeries
 from historyd.stores.ledger import all_series
-from historyd.stores.outlines import Draft, Outlines
+from historyd.stores.lru import Lru
+from historyd.stores.outlines import MOST_BYTES, Draft, Outline
 from historyd.stores.packs import Packs
 from historyd.stores.steps import Packing, Step, last_step, packed_step, read_step, resumed
 from historyd.stores.tails import MOST_ROWS, Tails
@@ -59,7 +60,7 @@ class EmbeddedReader:
         self._verified = verified
         self._tails = Tails()
         self._packs = Packs()
-        self._outlines = Outlines()
+        self._outlines = Lru[Outline](MOST_BYTES)
 
     async def find(self, series: SeriesId) -> KnownSeries | None:
         """The series in the file; None if it was never written."""
@@ -97,6 +98,7 @@ class EmbeddedReader:
         edition = None if self._ledger is None else self._ledger.edition(series)
         name = (edition, window, after, packing.packer.name)
         outline = None if edition is None else self._outlines.get(name)
+        # Blocks that were driven out are loaded by steps, which pack them again.
         if outline is not None and packing.keeps(outline):
             for part in outline:
                 yield part
@@ -106,8 +108,8 @@ class EmbeddedReader:
             async for part in found:
                 draft.add(part)
                 yield part
-        if edition is not None:
-            self._outlines.keep(name, draft)
+        if edition is not None and draft.outline is not None:
+            self._outlines.put(name, draft.outline, draft.nbytes)
 
     def _packed(
         self, series: SeriesId, window: TimeRange, after: RowKey | None, packing: Packing

@@ -2,30 +2,28 @@
 
 Backtests ask for the same window over and over. An outline lists the window's rows in order: whole blocks by name, as
 their packs are kept already (packs.py), and all else, such as the window's edges, as it is. It is true of one edition
-of its series, and the next edition has another name, so nothing is ever out of date. Those go first that were not used
-for longest.
-Promises: at most MOST_BYTES are kept; a read that comes to more than MOST_BYTES_OF_ONE is not held while it goes on.
-Never does: read anything. For the event loop alone.
+of its series, and the next edition has another name, so nothing is ever out of date.
+Promises: a read that comes to more than MOST_BYTES_OF_ONE is not held while it goes on. Never does: read anything.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from historyd.stores.block_table import Block
 from historyd.stores.steps import Loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
 
     from historyd.stores.steps import Part
 
-Known: TypeAlias = "pa.RecordBatch | Block"
+Outline: TypeAlias = "Sequence[pa.RecordBatch | Block]"
 
 MOST_BYTES: Final = 16 * 2**20
+"""Of all outlines that are kept."""
 MOST_BYTES_OF_ONE: Final = 2 * 2**20
 """Both edges of a window, each about a block."""
 _NAME_BYTES: Final = 256
@@ -37,7 +35,7 @@ class Draft:
 
     def __init__(self) -> None:
         self.nbytes = 0
-        self._parts: list[Known] | None = []
+        self._parts: list[pa.RecordBatch | Block] | None = []
 
     def add(self, part: Part) -> None:
         """Notes what comes next; gives up at a block whose name the next read may know."""
@@ -52,39 +50,11 @@ class Draft:
             self._parts = None
 
     @property
-    def parts(self) -> Sequence[Known] | None:
+    def outline(self) -> Outline | None:
         """The whole of it; None if it was given up."""
         return self._parts
 
 
-class Outlines:
-    """The outlines kept, by name."""
-
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
-        self._kept: OrderedDict[Hashable, tuple[Sequence[Known], int]] = OrderedDict()
-        self._kept_bytes = 0
-
-    def get(self, name: Hashable) -> Sequence[Known] | None:
-        """The outline of this name, if it is kept."""
-        found = self._kept.get(name)
-        if found is None:
-            return None
-        self._kept.move_to_end(name)
-        return found[0]
-
-    def keep(self, name: Hashable, draft: Draft) -> None:
-        """Keeps what was noted down by a read that came to its end, unless it was given up."""
-        if draft.parts is None:
-            return
-        if name in self._kept:
-            self._kept_bytes -= self._kept.pop(name)[1]
-        self._kept[name] = (draft.parts, draft.nbytes)
-        self._kept_bytes += draft.nbytes
-        while self._kept_bytes > self._most_bytes:
-            self._kept_bytes -= self._kept.popitem(last=False)[1][1]
-
-
-def _size(part: Known) -> int:
+def _size(part: pa.RecordBatch | Block) -> int:
     """Bytes of memory that a part takes, rows with all that they are cut from."""
     return _NAME_BYTES if isinstance(part, Block) else _NAME_BYTES + int(part.get_total_buffer_size())

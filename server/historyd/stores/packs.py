@@ -10,13 +10,13 @@ Promises: at most MOST_BYTES are kept. A block's name stands for its bytes for e
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
+
+from historyd.stores.base import Packed
+from historyd.stores.lru import Lru
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-
-    from historyd.stores.base import Packed
 
 MOST_BYTES: Final = 64 * 2**20
 """Some 1.4 million bars."""
@@ -26,43 +26,23 @@ class Packs:
     """The packs that are kept, by name. For several threads at once."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, Packed] = OrderedDict()
-        self._kept_bytes = 0
-        self._seen: OrderedDict[Hashable, int] = OrderedDict()
-        self._seen_bytes = 0
+        self._kept = Lru[Packed](most_bytes)
+        self._seen = Lru[bool](most_bytes)
 
     def get(self, name: Hashable) -> Packed | None:
         """The pack of this name, if it is kept."""
         with self._lock:
-            found = self._kept.get(name)
-            if found is not None:
-                self._kept.move_to_end(name)
-            return found
+            return self._kept.get(name)
 
     def make(self, name: Hashable, size: int, pack: Callable[[], Packed | None]) -> Packed | None:
         """What `pack` makes, kept from now on, if a block of so many bytes was read lately under this name."""
         with self._lock:
-            if self._seen.pop(name, None) is None:
-                self._see(name, size)
+            if self._seen.pop(name) is None:
+                self._seen.put(name, value=True, size=size)
                 return None
-            self._seen_bytes -= size
         packed = pack()
         if packed is not None:
             with self._lock:
-                self._keep(name, packed)
+                self._kept.put(name, packed, packed.nbytes)
         return packed
-
-    def _see(self, name: Hashable, size: int) -> None:
-        self._seen[name] = size
-        self._seen_bytes += size
-        while self._seen_bytes > self._most_bytes:
-            self._seen_bytes -= self._seen.popitem(last=False)[1]
-
-    def _keep(self, name: Hashable, packed: Packed) -> None:
-        if name not in self._kept:
-            self._kept_bytes += packed.nbytes
-            self._kept[name] = packed
-        while self._kept_bytes > self._most_bytes:
-            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes

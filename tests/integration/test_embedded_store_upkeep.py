@@ -187,6 +187,19 @@ async def test_a_window_read_again_and_again_takes_no_thread(tmp_path: Path, mon
         assert pa.Table.from_batches(map(rows_of, found))["close"].to_pylist()[39_990:40_990] == [40.0] * PAGE
 
 
+async def test_a_store_opened_for_reading_sees_what_is_written_between_two_reads(tmp_path: Path) -> None:
+    path, window = tmp_path / "store.db", minutes(0, PAGE)
+    async with open_embedded(path) as store:
+        await fill(store, 1)
+        async with open_embedded(path, readonly=True) as reading:
+            for answer_ in range(4):
+                await commit_page(store, 0, asked_at=10**15 + 1 + answer_)
+                found = [rows_of(one) async for one in reading.read_packed(BTC, window, None, KeepingPacker())]
+                assert sum(rows.num_rows for rows in found) == PAGE
+                await store.forget(BTC, window)
+                assert not [one async for one in reading.read_packed(BTC, window, None, KeepingPacker())]
+
+
 async def test_blocks_whose_packs_were_driven_out_are_packed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

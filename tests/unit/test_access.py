@@ -84,11 +84,12 @@ def test_an_authority_that_is_none_is_refused(tmp_path: Path) -> None:
         access_of(config(certificate=pair.certificate, key=pair.key, client_ca=pair.key))
 
 
-def test_files_are_read_anew_when_they_have_changed(authority: Authority, plain: Tls) -> None:
-    assert plain.renewed() is None
-    authority.pair("server")
-    assert plain.renewed() is not None
-    assert plain.renewed() is None
+def test_files_are_read_anew_when_they_have_changed(tmp_path: Path, authority: Authority, mutual: Tls) -> None:
+    assert mutual.renewed() is None
+    for change in (lambda: authority.pair("server"), lambda: Authority(tmp_path)):  # the pair; who signs for clients
+        change()
+        assert mutual.renewed() is not None
+        assert mutual.renewed() is None
 
 
 def test_files_that_cannot_be_used_change_nothing_and_are_told_of_once(

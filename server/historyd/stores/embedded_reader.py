@@ -96,7 +96,7 @@ class EmbeddedReader:
     ) -> AsyncGenerator[Part, None]:
         """The rows of the window; from memory if nothing was written to the series since the same was read."""
         edition = None if self._ledger is None else self._ledger.edition(series)
-        name = (edition, window, after, packing.packer.name)
+        name = (edition, window, after)
         outline = None if edition is None else self._outlines.get(name)
         # Blocks that were driven out are loaded by steps, which pack them again.
         if outline is not None and packing.keeps(outline):

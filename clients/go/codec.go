@@ -1,7 +1,6 @@
 package markethistory
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -89,12 +88,8 @@ func readBytes(r *mem.Reader) ([]byte, error) {
 	if size > uint64(r.Remaining()) {
 		return nil, io.ErrUnexpectedEOF
 	}
-	pieces, err := r.Peek(int(size), nil)
-	if err != nil {
-		return nil, err
-	}
-	content := bytes.Join(pieces, nil) // the one copy, into memory that is not cleared first
-	_, err = r.Discard(int(size))
+	content := memoryOf(int(size))
+	_, err = io.ReadFull(r, content) // the one copy
 	return content, err
 }
 

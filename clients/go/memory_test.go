@@ -52,6 +52,23 @@ func TestMemoryIsAsLargeAsItWasAskedFor(t *testing.T) {
 	}
 }
 
+func TestBlocksAreBoundedAndLetGo(t *testing.T) {
+	held := make([][]byte, 2*mostInBlocks/largestBlock)
+	for i := range held {
+		held[i] = memoryOf(largestBlock)
+		if len(held[i]) != largestBlock || inBlocks.Load() > mostInBlocks {
+			t.Fatalf("%d bytes in blocks, at most %d", inBlocks.Load(), mostInBlocks)
+		}
+	}
+	runtime.KeepAlive(held)
+	for range 50 {
+		if runtime.GC(); inBlocks.Load() == 0 {
+			return
+		}
+	}
+	t.Fatalf("%d bytes are still in blocks", inBlocks.Load())
+}
+
 func TestValuesThatAreKeptStayWhatTheyAreAfterARelease(t *testing.T) {
 	const rows = 10_000 // 160 kB
 	calls := 0

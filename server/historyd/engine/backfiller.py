@@ -147,16 +147,17 @@ class Backfiller:
         return replace(view, unreachable=now.unreachable, horizon=replace(view.horizon, closed_through=closed_through))
 
     async def prepare(
-        self, series: SeriesId, window: TimeRange, believed_since: int | None = None, deadline: int | None = None
+        self, view: View, window: TimeRange, believed_since: int | None = None, deadline: int | None = None
     ) -> tuple[View, Plan]:
         """Plans a window and, if anything is missing, makes the series ready to be written.
 
-        `deadline` is the caller's (microseconds, host clock). Raises NoSource, or what the source or the store raises.
+        The view that is returned is the one given, unless something was missing. `deadline` is the caller's
+        (microseconds, host clock). Raises NoSource, or what the source or the store raises.
         """
-        view = await self.view(series, believed_since)
         missing = await self.plan(view, window, believed_since)
         if not missing.gaps:
             return view, missing
+        series = view.series
         opener = self._opener(series)
         if series not in self._opened:
             await self._open(series, opener.open, Caller(deadline=deadline))

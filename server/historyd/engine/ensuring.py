@@ -35,7 +35,8 @@ async def ensure(
     """Yields the plan, progress at least every `TICK_S`, and the result; see HistoryEngine.ensure."""
     series, window, deadline = request.series, request.window, request.deadline
     believed_since = clock() if request.refresh else None
-    view, missing = await backfiller.prepare(series, window, believed_since, deadline)
+    view = await backfiller.view(series, believed_since)
+    view, missing = await backfiller.prepare(view, window, believed_since, deadline)
     described = _describe(backfiller, series, window, missing)
     yield described
     if request.plan_only:

@@ -36,145 +36,153 @@ async def read(
     backfiller: Backfiller, store: Store, request: ReadRequest, packer: Packer | None = None
 ) -> AsyncGenerator[ReadEvent, None]:
     """Yields the resolved range, batches of rows in ascending order, and the summary; see HistoryEngine.read."""
-    view = await backfiller.view(request.series)
+    reader = _Reader(backfiller, store, request, await backfiller.view(request.series))
     window, row_count = request.window, 0
-    if request.last:
-        rows = _last_rows(backfiller, store, request, view)
-    else:
-        rows = _range_rows(backfiller, store, request, view, packer)
-    async with aclosing(rows) as events:
+    async with aclosing(reader.last_rows() if request.last else reader.range_rows(packer)) as events:
         async for event in events:
             if isinstance(event, ReadStart):
                 window = event.range
             elif not isinstance(event, ReadWaiting):
                 row_count += event.num_rows
             yield event
-    if request.ensure:
-        view = await backfiller.look_again(view)
-    spans = await uncovered(store, view, window)
-    _refuse_holes(request, spans)
+    spans = await reader.uncovered(window)
+    reader.refuse(spans)
     set_aside = await store.quarantined_count(request.series, window)
-    yield ReadSummary(row_count, view.horizon.closed_through, spans, set_aside, complete=_first_hole(spans) is None)
+    complete = _first_hole(spans) is None
+    yield ReadSummary(row_count, reader.view.horizon.closed_through, spans, set_aside, complete=complete)
 
 
-async def _range_rows(
-    backfiller: Backfiller, store: Store, request: ReadRequest, view: View, packer: Packer | None
-) -> AsyncGenerator[_Step, None]:
-    """The rows of the range; with `ensure`, as their pages are covered."""
-    if request.require_complete:
-        _refuse_holes(request, await _known_holes(store, request, view))
-    yield ReadStart(request.window)
-    async with aclosing(_readable(backfiller, request)) as steps:
-        async for step in steps:
-            if isinstance(step, ReadWaiting):
-                yield step
-                continue
-            async with aclosing(_rows(store, request, step, packer)) as batches:
-                async for batch in batches:
-                    yield batch
+class _Reader:
+    """One read under way. `view` is of the moment it began, with what was learned while rows were fetched for it."""
 
+    def __init__(self, backfiller: Backfiller, store: Store, request: ReadRequest, view: View) -> None:
+        self.view = view
+        self._backfiller = backfiller
+        self._store = store
+        self._request = request
 
-def _rows(store: Store, request: ReadRequest, window: TimeRange, packer: Packer | None) -> AsyncGenerator[Rows, None]:
-    if packer is None:
-        return store.read(request.series, window, request.after)
-    return store.read_packed(request.series, window, request.after, packer)
+    async def uncovered(self, window: TimeRange) -> tuple[Span, ...]:
+        """What of the window is not covered now."""
+        return await uncovered(self._store, self.view, window)
 
+    def refuse(self, spans: Sequence[Span]) -> None:
+        """Raises Incomplete if completeness is required and a span is MISSING or UNREACHABLE."""
+        hole = _first_hole(spans)
+        if self._request.require_complete and hole is not None:
+            series = self._request.series
+            why = f": {hole.reason}" if hole.reason else ""
+            raise Incomplete(
+                f"{series} is {hole.state} in {hole.range}{why}", series=str(series), first_gap=str(hole.range)
+            )
 
-async def _readable(backfiller: Backfiller, request: ReadRequest) -> AsyncGenerator[TimeRange | ReadWaiting, None]:
-    """Tiles the range, ascending, with windows whose rows can be read now, fetching what is missing."""
-    cursor = request.window.start if request.after is None else max(request.window.start, request.after.ts)
-    end = request.window.end
-    wanted = between(cursor, end)
-    if wanted is None:
-        return
-    if request.ensure:
-        view, missing = await backfiller.prepare(request.series, wanted, deadline=request.deadline)
-        if missing.gaps:
-            with backfiller.walk(view, missing, deadline=request.deadline) as walk:
-                while walk.first is not None:
-                    ready = between(cursor, min(walk.first.start, end))
+    async def range_rows(self, packer: Packer | None) -> AsyncGenerator[_Step, None]:
+        """The rows of the range; with `ensure`, as their pages are covered."""
+        if self._request.require_complete:
+            self.refuse(await self._known_holes())
+        yield ReadStart(self._request.window)
+        async with aclosing(self._readable()) as steps:
+            async for step in steps:
+                if isinstance(step, ReadWaiting):
+                    yield step
+                    continue
+                async with aclosing(self._stored(step, packer)) as batches:
+                    async for batch in batches:
+                        yield batch
+
+    async def last_rows(self) -> AsyncGenerator[_Step, None]:
+        """The last rows before the range's end; with `ensure`, the time that they take is made covered first."""
+        request, end = self._request, self._request.window.end
+        widths = await self._width_of_last()
+        if request.require_complete:
+            self.refuse(await self.uncovered(widths))
+        started = False
+        async with aclosing(self._store.read_last(request.series, request.last, end)) as batches:
+            async for batch in batches:
+                if not started:
+                    yield ReadStart(TimeRange(batch.column(0)[0].value, end))
+                    started = True
+                yield batch
+        if not started:
+            yield ReadStart(TimeRange(widths.start, end))
+
+    def _stored(self, window: TimeRange, packer: Packer | None) -> AsyncGenerator[Rows, None]:
+        series, after = self._request.series, self._request.after
+        if packer is None:
+            return self._store.read(series, window, after)
+        return self._store.read_packed(series, window, after, packer)
+
+    async def _readable(self) -> AsyncGenerator[TimeRange | ReadWaiting, None]:
+        """Tiles the range, ascending, with windows whose rows can be read now, fetching what is missing."""
+        request = self._request
+        cursor = request.window.start if request.after is None else max(request.window.start, request.after.ts)
+        end = request.window.end
+        wanted = between(cursor, end)
+        if wanted is None:
+            return
+        if request.ensure:
+            async with aclosing(self._missing(wanted)) as starts:
+                async for start in starts:
+                    ready = between(cursor, min(start, end))
                     if ready is not None:
                         yield ready
                         cursor = ready.end
                     yield ReadWaiting()
-                    await walk.next()
-    rest = between(cursor, end)
-    if rest is not None:
-        yield rest
+        rest = between(cursor, end)
+        if rest is not None:
+            yield rest
 
-
-async def _last_rows(
-    backfiller: Backfiller, store: Store, request: ReadRequest, view: View
-) -> AsyncGenerator[_Step, None]:
-    """The last rows before the range's end; with `ensure`, the time that they take is made covered first."""
-    end = request.window.end
-    settled = min(end, view.horizon.closed_through)
-    if request.series.kind is Kind.TRADES:
-        widths = await _width_of_trades(backfiller, store, request, settled)
-    else:
-        widths = TimeRange(max(EARLIEST, view.pages.grid.back(settled, request.last)), settled)
-        if request.ensure:
-            await _cover(backfiller, request, widths)
-    if request.require_complete:
-        if request.ensure:
-            view = await backfiller.look_again(view)
-        _refuse_holes(request, await uncovered(store, view, widths))
-    started = False
-    async with aclosing(store.read_last(request.series, request.last, end)) as batches:
-        async for batch in batches:
-            if not started:
-                yield ReadStart(TimeRange(batch.column(0)[0].value, end))
-                started = True
-            yield batch
-    if not started:
-        yield ReadStart(TimeRange(widths.start, end))
-
-
-async def _width_of_trades(backfiller: Backfiller, store: Store, request: ReadRequest, settled: int) -> TimeRange:
-    """The time before `settled` that holds the last trades, doubled until it does; with `ensure`, covered meanwhile.
-
-    Whoever wants them complete or not at all must know it; others take what there is, and nothing is counted.
-    """
-    width = _FIRST_WIDTH
-    if not (request.ensure or request.require_complete):
-        return TimeRange(max(EARLIEST, settled - width), settled)
-    while True:
-        window = TimeRange(max(EARLIEST, settled - width), settled)
-        if request.ensure:
-            await _cover(backfiller, request, window)
-        rows = sum(span.row_count for span in await store.coverage(request.series, window))
-        if rows >= request.last or width >= _LONGEST_WIDTH:
-            return window
-        width = min(2 * width, _LONGEST_WIDTH)
-
-
-async def _cover(backfiller: Backfiller, request: ReadRequest, window: TimeRange) -> None:
-    view, missing = await backfiller.prepare(request.series, window, deadline=request.deadline)
-    if missing.gaps:
-        with backfiller.walk(view, missing, deadline=request.deadline) as walk:
+    async def _missing(self, window: TimeRange) -> AsyncGenerator[int, None]:
+        """Fetches what is missing of a window; before each wait yields where the first page still missing begins."""
+        deadline = self._request.deadline
+        self.view, missing = await self._backfiller.prepare(self.view, window, deadline=deadline)
+        if not missing.gaps:
+            return
+        with self._backfiller.walk(self.view, missing, deadline=deadline) as walk:
             while walk.first is not None:
+                yield walk.first.start
                 await walk.next()
+        self.view = await self._backfiller.look_again(self.view)
 
+    async def _cover(self, window: TimeRange) -> None:
+        async with aclosing(self._missing(window)) as starts:
+            async for _ in starts:
+                pass
 
-async def _known_holes(store: Store, request: ReadRequest, view: View) -> Sequence[Span]:
-    """What is known beforehand to stay uncovered: with `ensure`, only what the venue cannot serve."""
-    spans = await uncovered(store, view, request.window)
-    if not request.ensure:
-        return spans
-    return [span for span in spans if span.state is State.UNREACHABLE]
+    async def _width_of_last(self) -> TimeRange:
+        """The time before the range's end that holds the last rows; with `ensure`, covered by now."""
+        request = self._request
+        settled = min(request.window.end, self.view.horizon.closed_through)
+        if request.series.kind is Kind.TRADES:
+            return await self._width_of_trades(settled)
+        width = TimeRange(max(EARLIEST, self.view.pages.grid.back(settled, request.last)), settled)
+        if request.ensure:
+            await self._cover(width)
+        return width
+
+    async def _width_of_trades(self, settled: int) -> TimeRange:
+        """The time before `settled` that holds the last trades, doubled until it does; with `ensure`, covered by now.
+
+        Whoever wants them complete or not at all must know it; others take what there is, and nothing is counted.
+        """
+        request, width = self._request, _FIRST_WIDTH
+        if not (request.ensure or request.require_complete):
+            return TimeRange(max(EARLIEST, settled - width), settled)
+        while True:
+            window = TimeRange(max(EARLIEST, settled - width), settled)
+            if request.ensure:
+                await self._cover(window)
+            rows = sum(span.row_count for span in await self._store.coverage(request.series, window))
+            if rows >= request.last or width >= _LONGEST_WIDTH:
+                return window
+            width = min(2 * width, _LONGEST_WIDTH)
+
+    async def _known_holes(self) -> Sequence[Span]:
+        """What is known beforehand to stay uncovered: with `ensure`, only what the venue cannot serve."""
+        spans = await self.uncovered(self._request.window)
+        if not self._request.ensure:
+            return spans
+        return [span for span in spans if span.state is State.UNREACHABLE]
 
 
 def _first_hole(spans: Sequence[Span]) -> Span | None:
     return next((span for span in spans if span.state is not State.PENDING), None)
-
-
-def _refuse_holes(request: ReadRequest, spans: Sequence[Span]) -> None:
-    """Raises Incomplete if completeness is required and a span is MISSING or UNREACHABLE."""
-    hole = _first_hole(spans)
-    if request.require_complete and hole is not None:
-        why = f": {hole.reason}" if hole.reason else ""
-        raise Incomplete(
-            f"{request.series} is {hole.state} in {hole.range}{why}",
-            series=str(request.series),
-            first_gap=str(hole.range),
-        )

@@ -33,8 +33,11 @@ class Probes:
 
     def of(self, series: SeriesId, believed_since: int | None = None) -> list[Unreachable]:
         """What is still remembered of a series, of that only what was seen since `believed_since`."""
+        seen = self._seen.get(series)
+        if seen is None:
+            return []
         oldest = self._clock() - PROBE_TTL
-        fresh = [(seen_at, hit) for seen_at, hit in self._seen.get(series, ()) if seen_at >= oldest]
+        fresh = [(seen_at, hit) for seen_at, hit in seen if seen_at >= oldest]
         self._seen[series] = fresh
         if not fresh:
             del self._seen[series]

@@ -77,7 +77,7 @@ def _clip(span: Covered, window: TimeRange, grid: Grid | None) -> Covered:
         return span
     part = span.range.intersect(window)
     assert part is not None
-    return replace(span, range=part, row_count=_count(span, part, grid))
+    return Covered(part, _count(span, part, grid), span.checked_at, span.recheck_after)
 
 
 def _count(span: Covered, part: TimeRange, grid: Grid | None) -> int:

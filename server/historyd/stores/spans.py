@@ -8,7 +8,6 @@ to be counted. Pure.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from historyd.coverage import Covered, Fact, append

@@ -20,7 +20,6 @@ from historyd.service.calls import Calls
 from historyd.service.flight import door as flight
 from historyd.service.flight.messages import SERVICE as FLIGHT
 from historyd.service.history_service import SERVICE, handlers
-from historyd.service.poller import patient_threads
 from historyd.service.reflection import MemberAwarePool
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class HistoryServer:
         self._calls = Calls()
         self._health = health.aio.HealthServicer()
         checks = [TokenCheck(self._access.tokens, self._calls)] if self._access.tokens else []
-        with patient_threads():
-            self._server = grpc.aio.server(interceptors=checks, options=_OPTIONS)
+        self._server = grpc.aio.server(interceptors=checks, options=_OPTIONS)
         self._refusing: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.address = listen

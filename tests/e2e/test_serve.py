@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
-import psutil
 import pyarrow as pa
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -55,13 +53,6 @@ async def test_it_says_where_it_listens_is_healthy_and_ends_well(served: Serving
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert await served.stop() == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the system has no such policy")
-async def test_the_thread_that_waits_for_grpc_is_patient_and_no_other_is(served: Serving) -> None:
-    threads = psutil.Process(served.process.pid).threads()
-    assert [os.sched_getscheduler(thread.id) for thread in threads].count(os.SCHED_BATCH) == 1
-    assert os.sched_getscheduler(served.process.pid) == os.SCHED_OTHER
 
 
 async def test_a_question_asked_twice_costs_the_exchange_nothing(

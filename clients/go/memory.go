@@ -15,7 +15,7 @@ import (
 // two collections is let go.
 
 const (
-	blockStep    = 64 << 10
+	blockStep    = 16 << 10
 	largestBlock = 4 << 20
 	// mostInBlocks bounds the bytes of all blocks, idle or not; what is read beyond that is used once. For the collector
 	// idle blocks are in use, so without a bound the heap would grow and grow.

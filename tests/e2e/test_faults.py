@@ -102,7 +102,7 @@ async def test_what_stays_wrong_has_its_status_and_covers_nothing(
 
 
 async def test_a_venue_that_hangs_is_unavailable(tmp_path: Path, store: dict[str, Any]) -> None:
-    async with whole(tmp_path, store=store, ccxt={"timeout": 200}, max_retries=1) as it:
+    async with whole(tmp_path, store=store, ccxt={"timeout": 1000}, max_retries=1) as it:
         await opened(it)
         it.faults.next(fault.hang())
         with pytest.raises(MarketHistoryError) as failed:

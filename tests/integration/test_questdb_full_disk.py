@@ -45,12 +45,19 @@ class Disk:
         self.folder = folder
 
     def resize(self, size: int) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
+        subprocess.run(self._remount(size), check=True)
 
     def fill(self, leave: int) -> None:
-        """Makes it so small that `leave` bytes are left."""
-        room = os.statvfs(self.folder)
-        self.resize((room.f_blocks - room.f_bfree) * room.f_frsize + leave)
+        """Makes it so small that `leave` bytes are left; what is written meanwhile makes it measure again."""
+        for _ in range(100):
+            room = os.statvfs(self.folder)
+            size = (room.f_blocks - room.f_bfree) * room.f_frsize + leave
+            if subprocess.run(self._remount(size), check=False, capture_output=True).returncode == 0:
+                return
+        raise AssertionError("more is written all the time")
+
+    def _remount(self, size: int) -> list[str]:
+        return ["mount", "-o", f"remount,size={size}", str(self.folder)]
 
 
 @contextmanager

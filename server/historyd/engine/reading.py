@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from historyd.coverage import Span
     from historyd.engine.backfiller import Backfiller, View
     from historyd.engine.events import ReadRequest
+    from historyd.planner import Plan
     from historyd.stores.base import Packer, Rows, Store
 
 _FIRST_WIDTH: Final = 60 * MICROS_PER_S
@@ -119,8 +120,9 @@ class _Reader:
         wanted = between(cursor, end)
         if wanted is None:
             return
-        if request.ensure:
-            async with aclosing(self._missing(wanted)) as starts:
+        missing = await self._prepare(wanted) if request.ensure else None
+        if missing is not None and missing.gaps:
+            async with aclosing(self._fetch(missing)) as starts:
                 async for start in starts:
                     ready = between(cursor, min(start, end))
                     if ready is not None:
@@ -131,22 +133,25 @@ class _Reader:
         if rest is not None:
             yield rest
 
-    async def _missing(self, window: TimeRange) -> AsyncGenerator[int, None]:
-        """Fetches what is missing of a window; before each wait yields where the first page still missing begins."""
-        deadline = self._request.deadline
-        self.view, missing = await self._backfiller.prepare(self.view, window, deadline=deadline)
-        if not missing.gaps:
-            return
-        with self._backfiller.walk(self.view, missing, deadline=deadline) as walk:
+    async def _prepare(self, window: TimeRange) -> Plan:
+        """What is missing of a window, ready to be fetched."""
+        self.view, missing = await self._backfiller.prepare(self.view, window, deadline=self._request.deadline)
+        return missing
+
+    async def _fetch(self, missing: Plan) -> AsyncGenerator[int, None]:
+        """Fetches what is missing; before each wait yields where the first page that is still missing begins."""
+        with self._backfiller.walk(self.view, missing, deadline=self._request.deadline) as walk:
             while walk.first is not None:
                 yield walk.first.start
                 await walk.next()
         self.view = await self._backfiller.look_again(self.view)
 
     async def _cover(self, window: TimeRange) -> None:
-        async with aclosing(self._missing(window)) as starts:
-            async for _ in starts:
-                pass
+        missing = await self._prepare(window)
+        if missing.gaps:
+            async with aclosing(self._fetch(missing)) as starts:
+                async for _ in starts:
+                    pass
 
     async def _width_of_last(self) -> TimeRange:
         """The time before the range's end that holds the last rows; with `ensure`, covered by now."""

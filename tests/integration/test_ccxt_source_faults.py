@@ -138,7 +138,7 @@ async def test_concurrent_calls_each_get_their_own_status_and_headers() -> None:
 
 
 async def test_an_exchange_that_never_answers_is_unavailable() -> None:
-    async with open_lab(ccxt={"timeout": 100}) as lab:
+    async with open_lab(ccxt={"timeout": 1000}) as lab:
         await lab.source.check(BTC)
         lab.klines.next(fault.hang())
         with pytest.raises(ExchangeUnavailable, match="in time"):

@@ -63,6 +63,7 @@ class ScriptedSource:
         self.clock = clock
         self.profile = Venue("binance", page_bars=page_bars, listing_calls=1)
         self.listed_at = listed_at
+        self.anchor: int | None = None
         self.holes: list[TimeRange] = []
         self.skew = 0
         self.calls: list[TimeRange] = []
@@ -107,8 +108,7 @@ class ScriptedSource:
             raise self.errors.popleft()
         if self.answers:
             return Answer(self.answers.popleft(), asked_at)
-        assert series.timeframe is not None
-        return Answer(self.bars(series.timeframe.grid(), window), asked_at)
+        return Answer(self.bars(self._grid(series), window), asked_at)
 
     async def first_bar(self, series: SeriesId, observer: Observer, since: int) -> int | None:
         if not self.knows_listing:
@@ -116,14 +116,12 @@ class ScriptedSource:
         observer.calling()
         self.listing_calls += 1
         await asyncio.sleep(0)
-        assert series.timeframe is not None
-        return series.timeframe.grid().ceil(self.listed_at)
+        return self._grid(series).ceil(self.listed_at)
 
     async def any_bar(self, series: SeriesId, observer: Observer) -> int | None:
         observer.calling()
         await asyncio.sleep(0)
-        assert series.timeframe is not None
-        return series.timeframe.grid().floor(self.now(series.exchange))
+        return self._grid(series).floor(self.now(series.exchange))
 
     async def fetch_trades(self, series: SeriesId, window: TimeRange, observer: Observer) -> TradesAnswer:
         raise AssertionError("no test scripts trades: they are asked of venues in their own dialects")
@@ -140,3 +138,7 @@ class ScriptedSource:
         until = min(window.end, self.clock.now + self.skew)
         opens = [grid.time_of(index) for index in range(grid.index_of(first - 1) + 1, grid.index_of(until - 1) + 1)]
         return bars_at(time for time in opens if not any(time in hole for hole in self.holes))
+
+    def _grid(self, series: SeriesId) -> Grid:
+        assert series.timeframe is not None
+        return series.timeframe.grid(self.anchor)

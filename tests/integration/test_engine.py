@@ -53,8 +53,8 @@ class House:
         assert isinstance(result, EnsureResult)
         return result
 
-    async def read(self, window: TimeRange, **options: Any) -> tuple[pa.Table, ReadSummary]:
-        events = [event async for event in self.engine.read(ReadRequest(SERIES, window, **options))]
+    async def read(self, window: TimeRange, series: SeriesId = SERIES, **options: Any) -> tuple[pa.Table, ReadSummary]:
+        events = [event async for event in self.engine.read(ReadRequest(series, window, **options))]
         summary = events[-1]
         assert isinstance(summary, ReadSummary)
         batches = [event for event in events if isinstance(event, pa.RecordBatch)]
@@ -281,6 +281,28 @@ async def test_rows_that_ignore_the_window_make_it_unreachable_not_empty(tmp_pat
         assert (await h.result(window)).call_count == 0, "remembered for an hour"
         h.clock.now += 3601 * MICROS_PER_S
         assert (await h.result(window)).uncovered == ()
+
+
+async def test_a_read_that_learns_what_is_unreachable_says_so(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.source.knows_listing = False
+        h.source.answers.append(bars_at([START_OF_2024 - MINUTE]))
+        window = minutes(-90_050, -90_030)
+        table, summary = await h.read(window, ensure=True)
+        assert table.num_rows == 0
+        assert [(span.state, span.range) for span in summary.uncovered] == [(State.UNREACHABLE, window)]
+
+
+async def test_the_first_read_of_a_series_goes_by_the_grid_that_the_venue_turns_out_to_have(tmp_path: Path) -> None:
+    weeks = SeriesId.parse("ohlcv:binance:BTC/USDT:1w")
+    wednesday = START_OF_2024 + 2 * MICROS_PER_DAY
+    async with house(tmp_path) as h:
+        h.source.anchor = wednesday
+        window = TimeRange(wednesday - 20 * 7 * MICROS_PER_DAY, wednesday - 10 * 7 * MICROS_PER_DAY)
+        table, summary = await h.read(window, weeks, ensure=True)
+        opens = [stamp.value for stamp in table.column("ts")]
+        assert opens == list(range(window.start, window.end, 7 * MICROS_PER_DAY))
+        assert summary.complete
 
 
 async def test_a_venue_of_little_depth_is_unreachable_beyond_it(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 Ours reads from a real historyd on its store, Flight's from a stock server that has the rows in memory. Each client is
 one process that reads many times (steady; what a JIT compiles is compiled), one language after the other, its two
 clients in turns. How fast a process is depends on where its memory came to lie, so all that have a ratio are started
-anew some times.
-Ratios are speed by speed, medians over paired rounds; peak memory is that of the client's process over all its reads.
+anew some times. Ratios are speed by speed, medians over paired rounds; peak memory is that of the client's process over
+all its reads.
 `make clients-bench` builds the programs of the other languages first.
 """
 

@@ -8,7 +8,7 @@ import (
 )
 
 // Blocks of memory for frames, which are used again once nothing points into them. A year of minutes is 25 MB; to take as
-// much anew for each read, and to give it back, costs a third of the time of reading.
+// much anew for each read, and to give it back, costs a fifth of the processor's time that a read takes.
 //
 // It is the garbage collector that finds a block unused, by the finalizer that each one has. So neither batches that are
 // never released, nor values that are kept after a release, see other rows come in their place. A block that lay idle for

@@ -188,6 +188,7 @@ async def test_an_empty_answer_given_early_says_when_to_ask_again(store: Store) 
     await store.commit(BTC, early, bars([]))
     (span,) = await store.coverage(BTC, minutes(0, 10))
     assert span.recheck_after == early.recheck_after is not None
+    assert await store.coverage(BTC, minutes(2, 5)) == [Covered(minutes(2, 5), 0, early.asked_at, early.recheck_after)]
 
 
 async def test_coverage_of_a_series_never_written_is_nothing(store: Store) -> None:

@@ -389,6 +389,18 @@ async def test_the_last_rows_are_fetched_and_in_ascending_order(tmp_path: Path) 
         assert summary.complete
 
 
+async def test_the_last_rows_come_after_the_range_that_they_turn_out_to_take(tmp_path: Path) -> None:
+    """Five minutes without bars are among the last eight, so the rows begin before them."""
+    async with house(tmp_path) as h:
+        h.source.holes.append(minutes(20, 25))
+        await h.result(minutes(-100, 30))
+        request = ReadRequest(SERIES, TimeRange(0, minutes(0, 30).end), last=8, ensure=True)
+        start, batch, _ = [event async for event in h.engine.read(request)]
+        assert start == ReadStart(minutes(17, 30))
+        assert isinstance(batch, pa.RecordBatch)
+        assert batch.num_rows == 8
+
+
 async def test_the_last_rows_of_nothing_are_no_rows(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         table, summary = await h.read(TimeRange(0, h.clock.now), last=5)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from markethistory.v1.history_service_pb2_grpc import HistoryServiceAsyncStub
 
 SERIES = "ohlcv:binance:BTC/USDT:1m"
+UNKNOWN_YET = "ohlcv:binance:ETH/USDT:1m"
+"""Where it begins has to be asked first."""
 HOUR_S, START_S = 3_600, 1_704_067_200
 PAGE = 60
 SPENT_S = 40
@@ -30,20 +32,20 @@ def quota(interval_s: float) -> dict[str, Any]:
     return {"limits": [{"weight": 26, "interval_ms": interval_s * 1_000}], "max_concurrency": 2}
 
 
-def ensure(hour: int) -> pb.EnsureRangeRequest:
-    request = pb.EnsureRangeRequest(series=SERIES)
+def ensure(hour: int, series: str = SERIES) -> pb.EnsureRangeRequest:
+    request = pb.EnsureRangeRequest(series=series)
     request.range.start.seconds, request.range.end.seconds = START_S + hour * HOUR_S, START_S + (hour + 1) * HOUR_S
     return request
 
 
-def read(hour: int) -> pb.ReadRangeRequest:
-    request = pb.ReadRangeRequest(series=SERIES, ensure=True)
+def read(hour: int, series: str = SERIES) -> pb.ReadRangeRequest:
+    request = pb.ReadRangeRequest(series=series, ensure=True)
     request.range.CopyFrom(ensure(hour).range)
     return request
 
 
-def last(hour: int) -> pb.ReadLastRequest:
-    request = pb.ReadLastRequest(series=SERIES, ensure=True, count=60)
+def last(hour: int, series: str = SERIES) -> pb.ReadLastRequest:
+    request = pb.ReadLastRequest(series=series, ensure=True, count=60)
     request.end.CopyFrom(ensure(hour).range.end)
     return request
 
@@ -52,10 +54,10 @@ async def drain(call: Any) -> list[Any]:
     return [message async for message in call]
 
 
-ASKS: dict[str, Callable[[HistoryServiceAsyncStub, float], Any]] = {
-    "EnsureRange": lambda stub, seconds: drain(stub.EnsureRange(ensure(5), timeout=seconds)),
-    "ReadRange": lambda stub, seconds: drain(stub.ReadRange(read(5), timeout=seconds)),
-    "ReadLast": lambda stub, seconds: stub.ReadLast(last(5), timeout=seconds),
+ASKS: dict[str, Callable[[HistoryServiceAsyncStub, str, float], Any]] = {
+    "EnsureRange": lambda stub, series, seconds: drain(stub.EnsureRange(ensure(5, series), timeout=seconds)),
+    "ReadRange": lambda stub, series, seconds: drain(stub.ReadRange(read(5, series), timeout=seconds)),
+    "ReadLast": lambda stub, series, seconds: stub.ReadLast(last(5, series), timeout=seconds),
 }
 
 
@@ -65,8 +67,9 @@ async def spend(server: Whole, stub: HistoryServiceAsyncStub) -> None:
     assert server.exchange.count("/klines") == 3
 
 
+@pytest.mark.parametrize("series", [SERIES, UNKNOWN_YET])
 @pytest.mark.parametrize("rpc", ASKS)
-async def test_a_deadline_before_the_quota_has_room_is_told_at_once(tmp_path: Path, rpc: str) -> None:
+async def test_a_deadline_before_the_quota_has_room_is_told_at_once(tmp_path: Path, rpc: str, series: str) -> None:
     """RESOURCE_EXHAUSTED with the wait, instead of DEADLINE_EXCEEDED after it."""
     async with (
         whole(tmp_path, rate_limiter=quota(SPENT_S), window_size=PAGE) as server,
@@ -75,7 +78,7 @@ async def test_a_deadline_before_the_quota_has_room_is_told_at_once(tmp_path: Pa
         stub = stub_of(channel)
         await spend(server, stub)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await ASKS[rpc](stub, SPENT_S / 4)
+            await ASKS[rpc](stub, series, SPENT_S / 4)
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         status = rpc_status.from_call(refused.value)
         assert status is not None

@@ -293,6 +293,14 @@ async def test_a_read_that_learns_what_is_unreachable_says_so(tmp_path: Path) ->
         assert [(span.state, span.range) for span in summary.uncovered] == [(State.UNREACHABLE, window)]
 
 
+async def test_a_read_that_learns_that_it_cannot_be_complete_fails(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.source.knows_listing = False
+        h.source.answers.append(bars_at([START_OF_2024 - MINUTE]))
+        with pytest.raises(Incomplete, match="another time"):
+            await h.read(minutes(-90_050, -90_030), ensure=True, require_complete=True)
+
+
 async def test_the_first_read_of_a_series_goes_by_the_grid_that_the_venue_turns_out_to_have(tmp_path: Path) -> None:
     weeks = SeriesId.parse("ohlcv:binance:BTC/USDT:1w")
     wednesday = START_OF_2024 + 2 * MICROS_PER_DAY
@@ -399,6 +407,16 @@ async def test_the_last_rows_come_after_the_range_that_they_turn_out_to_take(tmp
         assert start == ReadStart(minutes(17, 30))
         assert isinstance(batch, pa.RecordBatch)
         assert batch.num_rows == 8
+
+
+async def test_fewer_last_rows_than_asked_are_incomplete_before_the_first(tmp_path: Path) -> None:
+    """Those that are there have no gap among them; those before them are missing."""
+    async with house(tmp_path) as h:
+        await h.result(minutes(10, 30))
+        request = ReadRequest(SERIES, TimeRange(0, minutes(0, 30).end), last=200, require_complete=True)
+        async with aclosing(h.engine.read(request)) as events:
+            with pytest.raises(Incomplete):
+                await anext(events)
 
 
 async def test_the_last_rows_of_nothing_are_no_rows(tmp_path: Path) -> None:
